@@ -1,0 +1,129 @@
+"""The nouns of the relay: records, snapshots, transitions, events.
+
+A *family* (labs, sessions) supplies what is particular to one upstream; everything else is written once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol
+
+View = tuple[Any, ...]
+"""The tracked fields of an entity in the family's order: JSON scalars, compared with `==`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One row that an upstream returned, read as far as the diff needs it."""
+
+    entity_id: str
+    view: View
+    marks: tuple[int, ...]
+    """Values that only ever grow while the row gets newer (empty where the upstream has none)."""
+    raw: bytes
+    """The row as it came, one JSON object."""
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What an event says about its record beyond the tracked fields; read only when something changed."""
+
+    started_at: datetime | None
+    ended_at: datetime | None
+    user_id: str | None
+    class_id: str | None
+    body: bytes
+    """The row as JSON, without the private fields (IP address and geolocation)."""
+    private: bytes
+    """The private fields that have a value, as one JSON object; empty if there are none."""
+
+
+class Snapshot(NamedTuple):
+    """The last known state of one entity."""
+
+    sequence: int
+    """Number of the entity's latest event; 0 after a silent baseline."""
+    seen_at_s: int
+    """Unix seconds of an observation that showed this state."""
+    marks: tuple[int, ...]
+    view: View
+
+
+class Step(NamedTuple):
+    """One event that a diff calls for: its type, and whether it is the one that moves the status."""
+
+    event_type: str
+    moves_status: bool
+
+
+class Family(Protocol):
+    """What is particular to one kind of entity: how its rows are read and what its changes mean."""
+
+    @property
+    def entity_kind(self) -> str:
+        """`lab_instance` or `session`."""
+        ...
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The upstream's names of the tracked fields, in the view's order."""
+        ...
+
+    def read(self, raw: bytes, now: datetime) -> Record:
+        """Read one row; raises `InvalidRecordError` if it cannot be trusted."""
+        ...
+
+    def details(self, record: Record) -> Details:
+        """Read the rest of a row that `read` accepted."""
+        ...
+
+    def status(self, view: View) -> str:
+        """Name the status in the upstream's words."""
+        ...
+
+    def is_open(self, view: View) -> bool:
+        """Whether the entity's life still goes on."""
+        ...
+
+    def first_steps(self, view: View) -> Sequence[Step]:
+        """Events for an entity that was never seen before."""
+        ...
+
+    def steps(self, old: View, new: View, *, progress: bool) -> Sequence[Step]:
+        """Events for a change from `old` to `new`, in the order in which they are emitted."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """The circumstances in which a record was seen."""
+
+    source: str
+    at: datetime
+    backfill: bool = False
+    """The record was seen while catching up, not as it happened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An immutable fact; `id` is deterministic and is the `webhook-id`."""
+
+    id: str
+    type: str
+    source: str
+    entity_id: str
+    payload: bytes
+    """The exact JSON that is signed and sent in the `standard` format, without private fields."""
+    private: bytes
+    """JSON object of private record fields for subscribers with `include_pii`; usually empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One entity's new state together with the events that say so; committed as one."""
+
+    entity_id: str
+    expected: bytes
+    """The packed snapshot that must be stored for this change to apply; empty if none."""
+    new: bytes
+    events: tuple[Event, ...]

@@ -1,0 +1,1 @@
+"""Simulated upstreams for development and tests."""

@@ -1,0 +1,1 @@
+"""Upstreams: a window goes in, raw rows come out."""
