@@ -55,4 +55,4 @@ def verify(
     """
     expected = [sign(secret, message_id, timestamp_s, payload).encode() for secret in secrets]
     given = [part.encode() for part in signature_header.split(" ")]
-    return any([hmac.compare_digest(one, other) for one in expected for other in given])
+    return any(hmac.compare_digest(one, other) for one in expected for other in given)
