@@ -6,7 +6,7 @@ A *family* (labs, sessions) supplies what is particular to one upstream; everyth
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 View = tuple[Any, ...]
 """The tracked fields of an entity in the family's order: JSON scalars, compared with `==`."""
@@ -50,10 +50,13 @@ class Snapshot(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One event that a diff calls for: its type, and whether it is the one that moves the status."""
+    """One event that a diff calls for."""
 
     event_type: str
-    moves_status: bool
+    moves_status: bool = False
+    """Whether this is the event that carries the entity from the old status to the new one."""
+    happened: Literal["started", "ended"] | None = None
+    """Which of the upstream's own times says when it happened, if one does."""
 
 
 class Family(Protocol):
@@ -89,8 +92,12 @@ class Family(Protocol):
         """Events for an entity that was never seen before."""
         ...
 
-    def steps(self, old: View, new: View, *, progress: bool) -> Sequence[Step]:
+    def steps(self, old: View, new: View) -> Sequence[Step]:
         """Events for a change from `old` to `new`, in the order in which they are emitted."""
+        ...
+
+    def view(self, values: Sequence[Any]) -> View:
+        """Restore a view from its stored values."""
         ...
 
 

@@ -1,0 +1,80 @@
+"""Places in the event log, and what is read from it."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import msgspec
+
+
+class Place(NamedTuple):
+    """Position in the log: milliseconds and a counter, ordered. `START` lies before everything."""
+
+    ms: int
+    no: int
+
+    @classmethod
+    def parse(cls, text: str | bytes) -> "Place":
+        """Read `1763750000000-0`; raises ValueError."""
+        ms, _, no = (text.decode() if isinstance(text, bytes) else text).partition("-")
+        return cls(int(ms), int(no or 0))
+
+    def __str__(self) -> str:
+        """`1763750000000-0`, as the store writes it."""
+        return f"{self.ms}-{self.no}"
+
+
+START = Place(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One event as it stands in the log."""
+
+    place: Place
+    event_id: str
+    event_type: str
+    source: str
+    entity_id: str
+    payload: bytes
+    private: bytes
+
+
+class Attempt(msgspec.Struct, frozen=True, array_like=True):
+    """One attempt as it is kept: times in Unix milliseconds."""
+
+    subscriber_id: str
+    place: str
+    """Where the event stands in the log."""
+    event_id: str
+    event_type: str
+    attempt_no: int
+    started_ms: int
+    duration_ms: int
+    outcome: str
+    status: int | None
+    verdict: str
+    next_ms: int | None
+    """When the next attempt is due, if there will be one."""
+    detail: str
+    body: bytes
+    """Beginning of the answer to a failed attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A delivery that waits for its next attempt."""
+
+    subscriber_id: str
+    place: Place
+    attempt_no: int
+    """Number of the attempt that is due."""
+
+    @classmethod
+    def parse(cls, member: bytes) -> "Waiting":
+        """Read what `str` wrote."""
+        subscriber_id, place, attempt_no = member.decode().split("|")
+        return cls(subscriber_id, Place.parse(place), int(attempt_no))
+
+    def __str__(self) -> str:
+        """One text per (delivery, attempt number)."""
+        return f"{self.subscriber_id}|{self.place}|{self.attempt_no}"

@@ -1,0 +1,61 @@
+"""What follows from an outcome: done, again later, or given up."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from relay.core.outcome import Outcome, Reply
+
+DEFAULT_SCHEDULE_S: tuple[float, ...] = (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400)
+"""Delays after attempt 1, 2, …: the Standard Webhooks specification's example."""
+JITTER = 0.2
+MAX_RETRY_AFTER_S = 86400.0
+
+
+class Verdict(StrEnum):
+    """What becomes of a delivery after an attempt."""
+
+    DELIVERED = "delivered"
+    RETRY = "retry"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A verdict; for `RETRY`, in how many seconds."""
+
+    verdict: Verdict
+    delay_s: float = 0.0
+
+
+def backoff_s(attempt_no: int, schedule_s: Sequence[float], jitter: float) -> float | None:
+    """Seconds to wait after failed attempt `attempt_no` (1-based); None once the schedule is exhausted.
+
+    `jitter` in [0, 1] lengthens the delay by up to 20 %, so subscribers that failed together do not
+    return together and none is called early.
+    """
+    if attempt_no > len(schedule_s):
+        return None
+    return schedule_s[attempt_no - 1] * (1 + JITTER * jitter)
+
+
+def decide(reply: Reply, attempt_no: int, schedule_s: Sequence[float], jitter: float) -> Decision:
+    """The policy. `Retry-After` can only lengthen the wait, and to a day at the most."""
+    if reply.outcome is Outcome.DELIVERED:
+        return Decision(Verdict.DELIVERED)
+    delay = backoff_s(attempt_no, schedule_s, jitter)
+    if delay is None:
+        return Decision(Verdict.DEAD)
+    asked = min(reply.retry_after_s or 0.0, MAX_RETRY_AFTER_S)
+    return Decision(Verdict.RETRY, max(delay, asked))
+
+
+def poll_backoff_s(failures: int, interval_s: float, jitter: float, asked_s: float | None) -> float:
+    """Seconds until the next poll after `failures` failed ones in a row.
+
+    Doubles from the interval to five minutes (or the interval, if that is longer), lengthened by up to 20 %;
+    never below what the upstream asked for, within an hour.
+    """
+    ceiling = max(300.0, interval_s)
+    delay = min(ceiling, interval_s * 2.0 ** min(failures - 1, 16)) * (1 + JITTER * jitter)
+    return max(delay, min(asked_s or 0.0, 3600.0))

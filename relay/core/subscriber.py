@@ -1,0 +1,61 @@
+"""A subscriber: where to send, what to send, how to behave."""
+
+from typing import Literal
+
+import msgspec
+
+Format = Literal["standard", "cloudevents"]
+Ordering = Literal["none", "entity"]
+
+
+class Filter(msgspec.Struct, frozen=True, kw_only=True, rename={"from_": "from"}):
+    """Conditions on an event; an empty list means any, and all that are not empty must hold."""
+
+    sources: tuple[str, ...] = ()
+    user_ids: tuple[str, ...] = ()
+    class_ids: tuple[str, ...] = ()
+    lab_profile_ids: tuple[str, ...] = ()
+    activity_ids: tuple[str, ...] = ()
+    from_: tuple[str, ...] = ()
+    to: tuple[str, ...] = ()
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """How deliveries to a subscriber have been going."""
+
+    status: Literal["ok", "failing", "disabled"] = "ok"
+    reason: str | None = None
+    failing_since: str | None = None
+
+
+class StoredSecret(msgspec.Struct, frozen=True, kw_only=True):
+    """One signing secret at rest."""
+
+    sealed: str
+    """The secret, encrypted with the subscriber's id as associated data."""
+    until: str | None = None
+    """RFC 3339; from then on it no longer signs. None: it is the current one."""
+
+
+class Subscriber(msgspec.Struct, frozen=True, kw_only=True):
+    """A registered receiver. `max_in_flight` counts attempts; times are in seconds."""
+
+    id: str
+    url: str
+    description: str = ""
+    enabled: bool = True
+    event_types: tuple[str, ...] = ("*",)
+    filter: Filter = Filter()
+    headers: dict[str, str] = {}
+    format: Format = "standard"
+    ordering: Ordering = "none"
+    max_in_flight: int = 16
+    rate_per_s: float | None = None
+    timeout_s: float = 15
+    retry_schedule_s: tuple[float, ...] | None = None
+    include_pii: bool = False
+    state: State = State()
+    created_at: str = ""
+    updated_at: str = ""
+    secrets: tuple[StoredSecret, ...] = ()
+    """Newest first. Never part of an answer."""

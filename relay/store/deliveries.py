@@ -1,0 +1,137 @@
+"""Cursors, retries, dead letters and attempts: everything that a delivery shard writes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from relay.core.log import Attempt, Place, Waiting
+from relay.store.keys import Keys, shard_of
+from relay.store.leases import shard_resource
+from relay.store.scripts import Client, Scripts
+from relay.store.snapshots import FencedError
+
+SHARD_CURSOR = "*"
+"""Field of the cursor that every subscriber of the shard has that does not lag."""
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(list[Attempt]).decode
+
+
+@dataclass(slots=True)
+class Group:
+    """What a shard settles together."""
+
+    cursors: dict[str, Place] = field(default_factory=dict)
+    caught_up: set[str] = field(default_factory=set)
+    """Subscribers whose own cursor goes away, because the shard's says it all."""
+    done: list[str] = field(default_factory=list)
+    """Retries to drop."""
+    due: dict[str, int] = field(default_factory=dict)
+    """Retries to add, with the Unix ms at which they are due."""
+    dead: list[tuple[str, int, Place]] = field(default_factory=list)
+    """Subscriber, Unix ms, place of the event."""
+    attempts: list[Attempt] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to settle."""
+        return bool(self.cursors or self.caught_up or self.done or self.due or self.dead or self.attempts)
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryState:
+    """Where one delivery stands, as far as the store knows."""
+
+    cursor: Place
+    waiting_attempt_no: int | None
+    waiting_until_ms: int | None
+    dead_at_ms: int | None
+
+
+class DeliveryStore:
+    """The delivery side of the store."""
+
+    def __init__(self, client: Client, keys: Keys, scripts: Scripts) -> None:
+        self._client = client
+        self._keys = keys
+        self._scripts = scripts
+
+    async def cursors(self, shard: int) -> dict[str, Place]:
+        """Cursors of a shard by subscriber, `SHARD_CURSOR` for the shard's own."""
+        stored: Mapping[bytes, bytes] = await self._client.hgetall(self._keys.cursors(shard))
+        return {name.decode(): Place.parse(place) for name, place in stored.items() if name != b"#"}
+
+    async def commit(self, shard: int, token: int, number: int, group: Group, keep_after_ms: int) -> None:
+        """Settle a group; `number` identifies it, so that a repeat is harmless. Raises `FencedError`."""
+        keys = [
+            self._keys.lease,
+            self._keys.cursors(shard),
+            self._keys.retries(shard),
+            self._keys.attempts(shard),
+        ]
+        dead: list[int | str] = []
+        for subscriber_id, at_ms, place in group.dead:
+            key = self._keys.dead(subscriber_id)
+            if key not in keys[4:]:
+                keys.append(key)
+            dead += (keys.index(key) + 1, at_ms, str(place))
+        cursors = [text for name, place in group.cursors.items() for text in (name, str(place))]
+        due = [item for member, at_ms in group.due.items() for item in (at_ms, member)]
+        args = [
+            *(shard_resource(shard), token, number),
+            *(len(group.cursors), *cursors),
+            *(len(group.caught_up), *group.caught_up),
+            *(len(group.done), *group.done),
+            *(len(group.due), *due),
+            *(len(group.dead), *dead),
+            *(_pack(group.attempts) if group.attempts else "", f"{max(keep_after_ms, 0)}-0"),
+        ]
+        if await self._scripts.commit(keys, args) == b"FENCED":
+            raise FencedError(f"shard {shard} was taken over by another replica")
+
+    async def due(self, shard: int, now_ms: int, limit: int) -> list[Waiting]:
+        """Up to `limit` deliveries whose next attempt is due, the longest overdue first."""
+        members = await self._client.zrangebyscore(self._keys.retries(shard), "-inf", now_ms, start=0, num=limit)
+        return [Waiting.parse(member) for member in members]
+
+    async def next_due_ms(self, shards: Sequence[int], after_ms: int | None) -> dict[int, int]:
+        """When the first retry after `after_ms` (None: of all) is due, for each shard that has one."""
+        pipe = self._client.pipeline(transaction=False)
+        above = "-inf" if after_ms is None else f"({after_ms}"
+        for shard in shards:
+            pipe.zrangebyscore(self._keys.retries(shard), above, "+inf", start=0, num=1, withscores=True)
+        replies = await pipe.execute()
+        return {shard: int(found[0][1]) for shard, found in zip(shards, replies, strict=True) if found}
+
+    async def state(self, subscriber_id: str, place: Place, attempts: int) -> DeliveryState:
+        """Where a delivery stands; `attempts` is the most that its schedule allows."""
+        shard = shard_of(subscriber_id)
+        members = [str(Waiting(subscriber_id, place, no)) for no in range(1, attempts + 2)]
+        pipe = self._client.pipeline(transaction=False)
+        pipe.hmget(self._keys.cursors(shard), [subscriber_id, SHARD_CURSOR])
+        pipe.zmscore(self._keys.retries(shard), members)
+        pipe.zscore(self._keys.dead(subscriber_id), str(place))
+        (own, shared), scores, dead_at_ms = await pipe.execute()
+        waiting = [(no, int(due)) for no, due in enumerate(scores, start=1) if due is not None]
+        attempt_no, due_ms = waiting[-1] if waiting else (None, None)
+        cursor = Place.parse(own or shared or b"0-0")
+        return DeliveryState(cursor, attempt_no, due_ms, None if dead_at_ms is None else int(dead_at_ms))
+
+    async def attempts(
+        self, shard: int, newest: str = "+", oldest: str = "-", count: int = 100
+    ) -> list[tuple[str, list[Attempt]]]:
+        """Groups of attempts of a shard, newest first, each with its place in the shard's stream."""
+        groups = await self._client.xrevrange(self._keys.attempts(shard), newest, oldest, count)
+        return [(place.decode(), _unpack(fields[b"a"])) for place, fields in groups]
+
+    async def waiting(self, shard: int, offset: int, count: int) -> list[tuple[Waiting, int]]:
+        """Retries of a shard in the order in which they are due, with their due time in ms."""
+        found = await self._client.zrange(self._keys.retries(shard), offset, offset + count - 1, withscores=True)
+        return [(Waiting.parse(member), int(due)) for member, due in found]
+
+    async def dead(self, subscriber_id: str, offset: int, count: int) -> list[tuple[Place, int]]:
+        """Dead letters of a subscriber, newest first: place of the event, Unix ms of death."""
+        found = await self._client.zrevrange(
+            self._keys.dead(subscriber_id), offset, offset + count - 1, withscores=True
+        )
+        return [(Place.parse(place), int(at)) for place, at in found]

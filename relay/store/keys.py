@@ -1,0 +1,75 @@
+"""Every Redis key of a relay. One hash tag, so that all of them live in one slot: atomic together, lost together.
+
+| key | type | content |
+|---|---|---|
+| meta | hash | schema version; watermark and last status of each source |
+| lease | hash | resource → `token:owner:expiry ms`; `@owner` → `roles:expiry ms` |
+| epoch | string | the highest fencing token ever given |
+| fence:<source> | string | `token:observation` of the latest mint |
+| st:<source>:<bucket> | hash | entity → packed snapshot |
+| log | stream | the events |
+| ix:<bucket> | hash | event id → place in the log |
+| ctl | stream | changes of the registry, wake-ups |
+| sub | hash | subscribers |
+| cur:<shard> | hash | `*` the shard's cursor, one field per subscriber that lags behind it, `#` the last commit |
+| rq:<shard> | zset | deliveries waiting for their next attempt, by due time in ms |
+| att:<shard> | stream | attempts, packed |
+| dl:<subscriber> | zset | dead letters by time of death in ms |
+"""
+
+import zlib
+
+SHARDS = 32
+STATE_BUCKETS = 4096
+"""Fixed: at 400,000 entities a bucket holds about 100, the size up to which Redis packs a hash tightly."""
+
+
+def shard_of(subscriber_id: str) -> int:
+    """Shard that a subscriber belongs to, for ever."""
+    return zlib.crc32(subscriber_id.encode()) % SHARDS
+
+
+class Keys:
+    """Names of the keys of one relay (namespace)."""
+
+    def __init__(self, namespace: str = "relay") -> None:
+        self._prefix = prefix = f"{{{namespace}}}:"
+        self.meta = prefix + "meta"
+        self.lease = prefix + "lease"
+        self.epoch = prefix + "epoch"
+        self.log = prefix + "log"
+        self.ctl = prefix + "ctl"
+        self.sub = prefix + "sub"
+        self.gate = prefix + "gate"
+
+    def fence(self, source: str) -> str:
+        """Fence of a source."""
+        return f"{self._prefix}fence:{source}"
+
+    def state(self, source: str, entity_id: str) -> str:
+        """Bucket that holds an entity's snapshot."""
+        return self.state_bucket(source, zlib.crc32(entity_id.encode()) % STATE_BUCKETS)
+
+    def state_bucket(self, source: str, bucket: int) -> str:
+        """One bucket of snapshots."""
+        return f"{self._prefix}st:{source}:{bucket:x}"
+
+    def index(self, event_id: str) -> str:
+        """Bucket that holds an event's place in the log (32,768 of them, by the id's first 15 bits)."""
+        return f"{self._prefix}ix:{event_id[4:7]}"
+
+    def cursors(self, shard: int) -> str:
+        """Cursors of a shard."""
+        return f"{self._prefix}cur:{shard}"
+
+    def retries(self, shard: int) -> str:
+        """Deliveries of a shard that wait for their next attempt."""
+        return f"{self._prefix}rq:{shard}"
+
+    def attempts(self, shard: int) -> str:
+        """Attempts of a shard."""
+        return f"{self._prefix}att:{shard}"
+
+    def dead(self, subscriber_id: str) -> str:
+        """Dead letters of a subscriber."""
+        return f"{self._prefix}dl:{subscriber_id}"

@@ -1,0 +1,31 @@
+#!lua flags=allow-oom
+-- Settle a group of deliveries of one shard: cursors, retries, dead letters and attempts in one step.
+--
+-- KEYS  1 lease   2 cursors   3 retries   4 attempts   5.. dead letters of the subscribers concerned
+-- ARGV  resource, token, commit number,
+--       n, n pairs of cursor field and place,   n, n cursor fields to drop,
+--       n, n retries to drop,   n, n pairs of due ms and retry,
+--       n, n triples of key number, time of death in ms, place,
+--       packed attempts ('' = none), oldest attempt to keep in ms
+-- Returns  'FENCED' (somebody else holds the shard: nothing was changed), 'ALREADY' (a repeat), or 'OK'
+--
+-- The commit number makes a repeat after a lost reply harmless.
+local lease = redis.call('HGET', KEYS[1], ARGV[1])
+if not lease or string.match(lease, '^(%d+):') ~= ARGV[2] then return 'FENCED' end
+local mark = ARGV[2] .. '-' .. ARGV[3]
+if redis.call('HGET', KEYS[2], '#') == mark then return 'ALREADY' end
+local at = 4
+local function take()
+  local value = ARGV[at]
+  at = at + 1
+  return value
+end
+redis.call('HSET', KEYS[2], '#', mark)
+for _ = 1, tonumber(take()) do redis.call('HSET', KEYS[2], take(), take()) end
+for _ = 1, tonumber(take()) do redis.call('HDEL', KEYS[2], take()) end
+for _ = 1, tonumber(take()) do redis.call('ZREM', KEYS[3], take()) end
+for _ = 1, tonumber(take()) do redis.call('ZADD', KEYS[3], take(), take()) end
+for _ = 1, tonumber(take()) do redis.call('ZADD', KEYS[tonumber(take())], take(), take()) end
+local attempts, oldest = take(), take()
+if attempts ~= '' then redis.call('XADD', KEYS[4], 'MINID', '~', oldest, '*', 'a', attempts) end
+return 'OK'

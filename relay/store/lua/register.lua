@@ -1,0 +1,24 @@
+-- Create, change or delete a subscriber, and tell every replica.
+--
+-- KEYS  1 subscribers   2 ctl   3 log   4 cursors of its shard   5 its dead letters
+-- ARGV  id, expected document ('' = must not exist), new document ('' = delete)
+-- Returns  1 done (or done before: a repeat is harmless), 0 the document has changed meanwhile
+--
+-- A new subscriber's cursor is the log's end at this very moment: it gets what is minted from now on.
+local id, expected, new = ARGV[1], ARGV[2], ARGV[3]
+local current = redis.call('HGET', KEYS[1], id) or ''
+if current == new then return 1 end
+if current ~= expected then return 0 end
+if new == '' then
+  redis.call('HDEL', KEYS[1], id)
+  redis.call('HDEL', KEYS[4], id)
+  redis.call('DEL', KEYS[5])
+else
+  if current == '' then
+    local last = redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 1)
+    redis.call('HSET', KEYS[4], id, last[1] and last[1][1] or '0-0')
+  end
+  redis.call('HSET', KEYS[1], id, new)
+end
+redis.call('XADD', KEYS[2], 'MAXLEN', '~', 10000, '*', 'k', 'subscriber', 'v', id)
+return 1

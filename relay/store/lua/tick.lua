@@ -1,0 +1,101 @@
+#!lua flags=allow-oom
+-- Join, renew and take leases: one step, so that two replicas never hold the same thing.
+--
+-- KEYS  1 lease   2 epoch   3.. the fences of the sources, in the order of ARGV
+-- ARGV  owner, ttl_ms, now_ms ('' = the server's TIME), roles,
+--       n, n source resources,  n, n shard resources,  n, n resources to give back,  n, n owners known dead
+-- Returns  {now_ms, share of sources, share of shards, resource, token, resource, token, ...} (what this owner holds)
+--
+-- A token is max(last + 1, now): it grows even if the counter was lost with the tail of the store.
+-- Taking a source raises its fence here, before the taker can read any state, so that a former holder's
+-- late mint can no longer slip in between that read and the taker's first mint.
+-- A repeat is harmless: what is held already is only renewed.
+local owner, ttl, now = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+if not now then
+  local t = redis.call('TIME')
+  now = t[1] * 1000 + math.floor(t[2] / 1000)
+end
+local roles = ARGV[4]
+local at = 5
+local function list()
+  local n = tonumber(ARGV[at])
+  local items = {}
+  for k = 1, n do items[k] = ARGV[at + k] end
+  at = at + n + 1
+  return items
+end
+local sources, shards, give_back, dead = list(), list(), list(), {}
+for _, name in ipairs(list()) do dead[name] = true end
+
+local replicas = { poll = 0, deliver = 0 }
+local leases = {}
+local flat = redis.call('HGETALL', KEYS[1])
+for k = 1, #flat, 2 do
+  local field, value = flat[k], flat[k + 1]
+  if string.sub(field, 1, 1) == '@' then
+    local its_roles, expiry = string.match(value, '^([^:]*):(%d+)$')
+    if dead[string.sub(field, 2)] or tonumber(expiry) <= now then
+      redis.call('HDEL', KEYS[1], field)
+    elseif field ~= '@' .. owner then
+      for role in string.gmatch(its_roles, '%a+') do replicas[role] = (replicas[role] or 0) + 1 end
+    end
+  else
+    local token, holder, expiry = string.match(value, '^(%d+):([^:]*):(%d+)$')
+    leases[field] = { token = token, holder = holder, live = not dead[holder] and tonumber(expiry) > now }
+  end
+end
+for _, resource in ipairs(give_back) do
+  if leases[resource] and leases[resource].holder == owner then
+    redis.call('HDEL', KEYS[1], resource)
+    leases[resource] = nil
+  end
+end
+if roles == '' then
+  redis.call('HDEL', KEYS[1], '@' .. owner)
+  return { tostring(now), '0', '0' }
+end
+redis.call('HSET', KEYS[1], '@' .. owner, roles .. ':' .. (now + ttl))
+for role in string.gmatch(roles, '%a+') do replicas[role] = (replicas[role] or 0) + 1 end
+
+local held = {}
+local function hold(resource, token)
+  redis.call('HSET', KEYS[1], resource, token .. ':' .. owner .. ':' .. (now + ttl))
+  held[#held + 1] = resource
+  held[#held + 1] = token
+end
+local function new_token(fence)
+  local token = math.max(tonumber(redis.call('GET', KEYS[2]) or '0') + 1, now)
+  if fence then
+    local fenced = string.match(redis.call('GET', fence) or '0:0', '^(%d+):')
+    token = math.max(token, tonumber(fenced) + 1)
+  end
+  local text = string.format('%d', token)
+  redis.call('SET', KEYS[2], text)
+  if fence then redis.call('SET', fence, text .. ':0') end
+  return text
+end
+local function serve(resources, share, fenced)
+  local mine = 0
+  for _, resource in ipairs(resources) do
+    local lease = leases[resource]
+    if lease and lease.holder == owner then
+      mine = mine + 1
+      hold(resource, lease.token)
+    end
+  end
+  for k, resource in ipairs(resources) do
+    local lease = leases[resource]
+    if mine < share and not (lease and (lease.live or lease.holder == owner)) then
+      mine = mine + 1
+      hold(resource, new_token(fenced and KEYS[2 + k] or nil))
+    end
+  end
+end
+local function share_of(n, among) return math.ceil(n / math.max(among, 1)) end
+local source_share = string.find(roles, 'poll') and share_of(#sources, replicas.poll) or 0
+local shard_share = string.find(roles, 'deliver') and share_of(#shards, replicas.deliver) or 0
+serve(sources, source_share, true)
+serve(shards, shard_share, false)
+local answer = { string.format('%d', now), tostring(source_share), tostring(shard_share) }
+for _, item in ipairs(held) do answer[#answer + 1] = item end
+return answer

@@ -1,0 +1,61 @@
+"""Subscribers at rest."""
+
+import msgspec
+
+from relay.core.errors import RelayError
+from relay.core.subscriber import Subscriber
+from relay.store.keys import Keys, shard_of
+from relay.store.scripts import Client, Scripts
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Subscriber).decode
+
+
+class ChangedMeanwhileError(RelayError):
+    """Somebody else changed the subscriber between reading and writing."""
+
+
+class RegistryStore:
+    """The registry; every change is announced to all replicas in the same step."""
+
+    def __init__(self, client: Client, keys: Keys, scripts: Scripts) -> None:
+        self._client = client
+        self._keys = keys
+        self._scripts = scripts
+
+    async def all(self) -> list[Subscriber]:
+        """Every subscriber, oldest first."""
+        documents = await self._client.hvals(self._keys.sub)
+        return sorted(map(_decode, documents), key=lambda one: (one.created_at, one.id))
+
+    async def get(self, subscriber_id: str) -> Subscriber | None:
+        """One subscriber."""
+        document = await self._client.hget(self._keys.sub, subscriber_id)
+        return None if document is None else _decode(document)
+
+    async def create(self, subscriber: Subscriber) -> None:
+        """Register; it receives what is minted from now on."""
+        await self._put(subscriber.id, b"", _encode(subscriber))
+
+    async def replace(self, old: Subscriber, new: Subscriber) -> None:
+        """Change; raises `ChangedMeanwhileError` if `old` is not what is stored."""
+        await self._put(old.id, _encode(old), _encode(new))
+
+    async def delete(self, old: Subscriber) -> None:
+        """Remove, with its cursor and its dead letters."""
+        await self._put(old.id, _encode(old), b"")
+
+    async def _put(self, subscriber_id: str, expected: bytes, new: bytes) -> None:
+        keys = self._keys
+        done = await self._scripts.register(
+            [
+                keys.sub,
+                keys.ctl,
+                keys.log,
+                keys.cursors(shard_of(subscriber_id)),
+                keys.dead(subscriber_id),
+            ],
+            [subscriber_id, expected, new],
+        )
+        if not done:
+            raise ChangedMeanwhileError("the subscriber was changed by somebody else meanwhile; read it again")
