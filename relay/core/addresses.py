@@ -143,9 +143,7 @@ def _check_characters(url: str) -> None:
     if len(url) > MAX_URL_BYTES:
         raise UrlRefusedError(f"the URL is longer than {MAX_URL_BYTES} bytes")
     if not url.isascii():
-        raise UrlRefusedError(
-            "the URL is not ASCII: write the host in punycode (xn--) and percent-encode the rest"
-        )
+        raise UrlRefusedError("the URL is not ASCII: write the host in punycode (xn--) and percent-encode the rest")
     if _UNPRINTABLE.search(url):
         raise UrlRefusedError("the URL holds a space or a control character: percent-encode it")
     if "\\" in url:

@@ -59,9 +59,7 @@ def changes_between(fields: tuple[str, ...], old: View, new: View) -> Changes:
     }
 
 
-def transitions(
-    family: Family, known: Snapshot | None, record: Record, details: Details
-) -> tuple[Transition, ...]:
+def transitions(family: Family, known: Snapshot | None, record: Record, details: Details) -> tuple[Transition, ...]:
     """Events that tell `record` to somebody who knows `known`; numbered on from its sequence."""
     if known is None:
         steps, changes, current = family.first_steps(record.view), {}, None

@@ -97,7 +97,7 @@ class LabFamily:
             None if end is None else int(end.timestamp()),
             text_or_none(row.user_id),
             text_or_none(row.class_id),
-            row.exam_score,
+            _number(row.exam_score),
             row.exam_passed,
             None if percent is None else int(percent),
         )
@@ -175,13 +175,18 @@ def _place(step: Step) -> int:
     return _ORDER.index(step.event_type) if step.event_type in _ORDER else len(_ORDER)
 
 
+def _number(value: float | None) -> float | None:
+    """One spelling per value: the upstream writes 5, 5.0 and 5.00000 for the same score."""
+    return int(value) if value is not None and value.is_integer() else value
+
+
 def _progress_step(before: int | None, after: int | None) -> Step | None:
     rises = before is not None and after is not None and after > before
     return Step("lab.progressed") if rises else None
 
 
 def _score_step(before: float | None, after: float | None) -> Step | None:
-    if before == after:  # numerically: the upstream writes 5, 5.0 and 5.00000
+    if before == after:
         return None
     if before is None:
         return Step("lab.scored")

@@ -46,9 +46,7 @@ def sign(secret: str, message_id: str, timestamp_s: int, payload: bytes) -> str:
     return sign_with_key(secret_key(secret), message_id, timestamp_s, payload)
 
 
-def verify(
-    secrets: Sequence[str], message_id: str, timestamp_s: int, payload: bytes, signature_header: str
-) -> bool:
+def verify(secrets: Sequence[str], message_id: str, timestamp_s: int, payload: bytes, signature_header: str) -> bool:
     """Whether any of the space-separated signatures fits any of the secrets; constant time per pair.
 
     The caller judges the timestamp's age (the specification suggests five minutes).

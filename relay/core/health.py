@@ -1,0 +1,114 @@
+"""How a source is doing, and the relay's own events about it."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from relay.core.diff import Transition
+from relay.core.events import build, rfc3339
+from relay.core.memory import Digest
+from relay.core.model import Change, Details, Observation
+
+DEGRADED_AFTER = 3
+"""Failed polls in a row that make a source degraded."""
+OWN = "relay"
+"""The source name of what the relay says about itself."""
+
+_encode = msgspec.json.Encoder().encode
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(tuple[int, str]).decode
+
+
+class Status(msgspec.Struct, kw_only=True):
+    """A source's status as it is stored and shown; times are RFC 3339."""
+
+    status: str = "pending"
+    """`pending` before the first poll, `ok`, `failing` (some polls), `degraded` (several in a row)."""
+    last_poll_at: str | None = None
+    last_good_poll_at: str | None = None
+    failures: int = 0
+    error: dict[str, str] | None = None
+    rows: int = 0
+    entities: int = 0
+    open_entities: int = 0
+    older_rows: int = 0
+    invalid_rows: dict[str, int] = {}
+
+
+class Health:
+    """Counts failures, and says when that is worth telling."""
+
+    def __init__(self, status: Status | None = None, stored: bytes = b"") -> None:
+        self._status = status or Status()
+        self.stored = stored
+        """The packed (sequence, status) of the source as an entity of the relay itself."""
+
+    @classmethod
+    def restore(cls, status: str | None, stored: bytes | None) -> "Health":
+        """What an earlier holder of the source knew."""
+        return cls(msgspec.json.decode(status, type=Status) if status else None, stored or b"")
+
+    @property
+    def failures(self) -> int:
+        """Failed polls since the last good one."""
+        return self._status.failures
+
+    @property
+    def error(self) -> Mapping[str, str]:
+        """Reason and detail of the last failure."""
+        return self._status.error or {}
+
+    def told(self) -> tuple[int, str]:
+        """Sequence and status of the last event about this source."""
+        return _unpack(self.stored) if self.stored else (0, "ok")
+
+    def succeed(self, started: datetime, total: Digest, entities: int, open_entities: int) -> bool:
+        """Count a complete poll; True if the source has just recovered."""
+        self._status = Status(
+            status="ok",
+            last_poll_at=rfc3339(started),
+            last_good_poll_at=rfc3339(started),
+            rows=total.rows,
+            entities=entities,
+            open_entities=open_entities,
+            older_rows=total.older,
+            invalid_rows=dict(total.invalid),
+        )
+        return self.told()[1] == "degraded"
+
+    def fail(self, reason: str, detail: str, now: datetime) -> tuple[bool, bool]:
+        """Count a failed poll: whether the source has just become degraded, and whether the failure is news."""
+        status = self._status
+        news = status.error is None or status.error["reason"] != reason
+        since = rfc3339(now) if status.error is None else status.error["since"]
+        status.failures += 1
+        status.last_poll_at = rfc3339(now)
+        status.error = {"reason": reason, "detail": detail, "since": since or ""}
+        bad = status.failures >= DEGRADED_AFTER
+        status.status = "degraded" if bad else "failing"
+        return bad and self.told()[1] != "degraded", news
+
+    def status(self) -> str:
+        """The status as JSON."""
+        return _encode(self._status).decode()
+
+
+def health_change(
+    source: str, event_type: str, health: Health, now: datetime, gap: tuple[datetime, datetime] | None
+) -> Change:
+    """The relay's own event about a source, as a change of the entity `source:NAME`."""
+    sequence, before = health.told()
+    after = {"relay.source.degraded": "degraded", "relay.source.recovered": "ok"}.get(event_type, before)
+    record: dict[str, Any] = {"source": source}
+    changes = {}
+    if after == "degraded":
+        record |= health.error
+    if gap is not None:
+        record |= {"from": rfc3339(gap[0]), "to": rfc3339(gap[1])}
+        changes = {"gap": {"from": record["from"], "to": record["to"]}}
+    transition = Transition("source", source, sequence + 1, event_type, before, after, changes, None, first_seen=False)
+    details = Details(None, None, None, None, _encode(record), b"")
+    event = build(transition, Observation(OWN, now), details, after=None)
+    return Change(f"source:{source}", health.stored, _pack((sequence + 1, after)), (event,))

@@ -1,0 +1,162 @@
+"""What the holder of a source knows about its entities, and what fresh rows add to that.
+
+The memory mirrors the store: a row that changes nothing costs no command. What it plans is adopted only once the
+store has committed it. It does no I/O.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from relay.core.diff import is_older, pack, transitions, unpack
+from relay.core.errors import InvalidRecordError
+from relay.core.events import build
+from relay.core.model import Change, Family, Observation, Record, Snapshot, View
+
+DAY_S = 86_400
+SIGHTS_TO_OVERRULE = 3
+"""How often a row that looks older than what is stored must come unchanged to be taken for the truth."""
+MANY = 100
+IMPLAUSIBLE_SHARE = 0.3
+
+
+@dataclass(slots=True)
+class Known:
+    """One entity in memory."""
+
+    stored: bytes
+    """Its snapshot, packed, exactly as it stands in the store."""
+    snapshot: Snapshot
+    seen_at: datetime
+    """Latest time at which the upstream showed this state."""
+    marks: tuple[int, ...]
+    """Freshest marks seen; the stored ones may lag behind."""
+    doubtful: tuple[View, int] | None = None
+    """A view that came with older marks, and how often."""
+
+
+@dataclass(slots=True)
+class Digest:
+    """What a batch of rows came to."""
+
+    changes: list[Change] = field(default_factory=list)
+    rows: int = 0
+    known: int = 0
+    """Rows about entities that were known before."""
+    older: int = 0
+    invalid: Counter[str] = field(default_factory=Counter)
+    """Rows kept out, by reason."""
+
+    @property
+    def events(self) -> int:
+        """Events that the changes carry."""
+        return sum(len(change.events) for change in self.changes)
+
+    @property
+    def implausible(self) -> bool:
+        """Whether so many known entities changed at once that the upstream is rather to be doubted."""
+        changed = sum(bool(change.expected and change.events) for change in self.changes)
+        return self.known >= MANY and changed > IMPLAUSIBLE_SHARE * self.known
+
+
+class Memory:
+    """The entities of one source."""
+
+    def __init__(self, family: Family, stored: Mapping[str, bytes]) -> None:
+        self._family = family
+        self._known: dict[str, Known] = {}
+        for entity_id, packed in stored.items():
+            snapshot = unpack(packed, family)
+            seen_at = datetime.fromtimestamp(snapshot.seen_at_s, UTC)
+            self._known[entity_id] = Known(packed, snapshot, seen_at, snapshot.marks)
+
+    def __len__(self) -> int:
+        """Entities known."""
+        return len(self._known)
+
+    def open(self) -> int:
+        """Entities whose life goes on."""
+        return sum(self._family.is_open(known.snapshot.view) for known in self._known.values())
+
+    def stored(self) -> dict[str, bytes]:
+        """Every snapshot as the store should have it."""
+        return {entity_id: known.stored for entity_id, known in self._known.items()}
+
+    def digest(self, rows: Sequence[bytes], seen: Observation, *, silent: bool = False) -> Digest:
+        """Compare rows with what is known. `silent`: an entity that was not known makes no event."""
+        digest = Digest(rows=len(rows))
+        for record in self._newest(rows, seen, digest):
+            known = self._known.get(record.entity_id)
+            digest.known += known is not None
+            if known is not None and self._refuses(known, record):
+                digest.older += 1
+                continue
+            change = self._change(known, record, seen, silent=silent)
+            if change is not None:
+                digest.changes.append(change)
+            elif known is not None:
+                known.seen_at, known.marks, known.doubtful = seen.at, record.marks, None
+        return digest
+
+    def adopt(self, changes: Iterable[Change], seen: Observation) -> None:
+        """Remember changes that the store has committed."""
+        for change in changes:
+            if change.new:
+                snapshot = unpack(change.new, self._family)
+                self._known[change.entity_id] = Known(change.new, snapshot, seen.at, snapshot.marks)
+            else:
+                self._known.pop(change.entity_id, None)
+
+    def expired(self, before: datetime, limit: int) -> list[Change]:
+        """Removal of up to `limit` entities that the upstream has not shown since `before`."""
+        old = (
+            Change(entity_id, known.stored, b"", ())
+            for entity_id, known in self._known.items()
+            if known.seen_at < before and not self._family.is_open(known.snapshot.view)
+        )
+        return [change for change, _ in zip(old, range(limit), strict=False)]
+
+    def _newest(self, rows: Sequence[bytes], seen: Observation, digest: Digest) -> Iterable[Record]:
+        """Read the rows; of several about one entity the newest counts."""
+        newest: dict[str, Record] = {}
+        for raw in rows:
+            try:
+                record = self._family.read(raw, seen.at)
+            except InvalidRecordError as error:
+                digest.invalid[str(error)] += 1
+                continue
+            other = newest.get(record.entity_id)
+            if other is None or not is_older(record.marks, other.marks):
+                newest[record.entity_id] = record
+            digest.older += other is not None and other.view != record.view
+        return newest.values()
+
+    def _refuses(self, known: Known, record: Record) -> bool:
+        """Whether a row is an earlier sight of its entity (a stale cache answered).
+
+        One that keeps coming is taken for the truth, so that a correction at the upstream is not lost.
+        """
+        if not is_older(record.marks, known.marks):
+            return False
+        view, sights = known.doubtful or (record.view, 0)
+        known.doubtful = (record.view, sights + 1 if view == record.view else 1)
+        return known.doubtful[1] < SIGHTS_TO_OVERRULE
+
+    def _change(self, known: Known | None, record: Record, seen: Observation, *, silent: bool) -> Change | None:
+        seen_at_s = int(seen.at.timestamp())
+        if known is not None and record.view == known.snapshot.view:
+            if seen_at_s - known.snapshot.seen_at_s < DAY_S:
+                return None
+            fresh = known.snapshot._replace(seen_at_s=seen_at_s, marks=record.marks)
+            return Change(record.entity_id, known.stored, pack(fresh), ())
+        if known is None and silent:
+            return Change(record.entity_id, b"", pack(Snapshot(0, seen_at_s, record.marks, record.view)), ())
+        snapshot = known.snapshot if known else None
+        details = self._family.details(record)
+        told = transitions(self._family, snapshot, record, details)
+        after = known.seen_at if known else None
+        events = tuple(build(transition, seen, details, after=after) for transition in told)
+        sequence = (snapshot.sequence if snapshot else 0) + len(told)
+        new = pack(Snapshot(sequence, seen_at_s, record.marks, record.view))
+        return Change(record.entity_id, known.stored if known else b"", new, events)

@@ -1,0 +1,5 @@
+"""From the log to the subscribers: tail, match, attempt, settle."""
+
+from relay.dispatcher.service import Dispatcher
+
+__all__ = ["Dispatcher"]

@@ -1,0 +1,30 @@
+"""What the dispatcher's loops share: the shards that are held, the tail of the log, and what wakes whom."""
+
+import asyncio
+
+from relay.core.log import START, Place
+from relay.dispatcher.lane import Lane
+from relay.dispatcher.shard import Shard
+from relay.store.keys import shard_of
+
+
+class Board:
+    """Shared state of one dispatcher. Everything runs on one event loop, so plain memory is enough."""
+
+    def __init__(self) -> None:
+        self.shards: dict[int, Shard] = {}
+        self.tail: Place = START
+        """The log has been read, and is durable, up to here."""
+        self.draining = False
+        self.dirty = asyncio.Event()
+        """There may be something to commit."""
+        self.hungry = asyncio.Event()
+        """A lane may be fed from the log."""
+        self.due = asyncio.Event()
+        """The next retry may be due earlier than was thought."""
+
+    def find(self, subscriber_id: str) -> tuple[Shard, Lane] | None:
+        """The lane of a subscriber, if this replica holds it."""
+        shard = self.shards.get(shard_of(subscriber_id))
+        lane = shard.lanes.get(subscriber_id) if shard else None
+        return (shard, lane) if shard and lane else None

@@ -1,0 +1,154 @@
+"""The shards that this replica holds, their lanes, and the feeding of lanes that lag behind the tail.
+
+Invariant: a shard is on the board only with a lane for every subscriber that it has. The shard's cursor speaks for all
+subscribers without one of their own, so a subscriber without a lane would lose what the cursor passes.
+"""
+
+from collections.abc import Awaitable, Callable
+
+from relay.core.envelope import Receiver
+from relay.core.log import START, Entry, Place
+from relay.dispatcher.board import Board
+from relay.dispatcher.lane import Lane
+from relay.dispatcher.receivers import Receivers
+from relay.dispatcher.shard import Shard
+from relay.dispatcher.workers import Workers
+from relay.leases import Leases
+from relay.store.deliveries import SHARD_CURSOR, DeliveryStore
+from relay.store.keys import SHARDS, shard_of
+from relay.store.log import LogStore
+from relay.store.registry import RegistryStore
+
+FEED_CHUNK = 256
+
+
+class Holdings:
+    """Takes shards up, lets them go, and keeps their lanes fed."""
+
+    def __init__(
+        self,
+        board: Board,
+        log_store: LogStore,
+        deliveries: DeliveryStore,
+        registry: RegistryStore,
+        receivers: Receivers,
+        workers: Workers,
+        leases: Leases,
+        *,
+        commit: Callable[[Shard], Awaitable[None]],
+    ) -> None:
+        self._board = board
+        self._log = log_store
+        self._deliveries = deliveries
+        self._registry = registry
+        self._receivers = receivers
+        self._workers = workers
+        self._leases = leases
+        self._commit = commit
+
+    async def begin(self) -> None:
+        """Read the registry."""
+        self._receivers.replace_all(await self._registry.all())
+
+    async def turn(self) -> None:
+        """Take up the shards whose leases came, let go of those that went, wait for the next change."""
+        changed = self._leases.changed
+        for number in range(SHARDS):
+            token = self._leases.shard_token(number)
+            shard = self._board.shards.get(number)
+            if shard is not None and shard.token != token:
+                await self._commit(shard)  # what can still be committed; the next holder does the rest
+                self._board.shards.pop(number, None)
+            if token is not None and number not in self._board.shards:
+                await self._take_up(number, token)
+        await changed.wait()
+
+    async def _take_up(self, number: int, token: int) -> None:
+        """Begin each lane at its stored cursor; it goes live once it has caught up."""
+        while True:
+            version = self._receivers.version
+            cursors = await self._deliveries.cursors(number)
+            due = await self._deliveries.next_due_ms([number], None)
+            if version == self._receivers.version:
+                break  # every receiver was registered, and got its cursor, before the cursors were read
+        shard = Shard(number, token, cursors.get(SHARD_CURSOR))
+        if number in due:
+            shard.wake_by(due[number])
+            self._board.due.set()
+        for receiver in self._receivers.all():
+            if shard_of(receiver.subscriber.id) == number:
+                self._open_lane(shard, receiver, cursors)
+        self._board.shards[number] = shard
+
+    def _open_lane(self, shard: Shard, receiver: Receiver, cursors: dict[str, Place]) -> None:
+        own = cursors.get(receiver.subscriber.id)
+        lane = Lane(receiver, own or cursors.get(SHARD_CURSOR, START), committed=own)
+        shard.lanes[lane.id] = lane
+        shard.touched.add(lane)
+        self._board.hungry.set()
+        self._board.dirty.set()
+
+    async def refresh(self, subscriber_id: str) -> None:
+        """Take over a change of one subscriber."""
+        self._receivers.update(subscriber_id, await self._registry.get(subscriber_id))
+        number = shard_of(subscriber_id)
+        if number not in self._board.shards:
+            return
+        cursors = await self._deliveries.cursors(number)
+        receiver = self._receivers.get(subscriber_id)
+        shard = self._board.shards.get(number)
+        if shard is None:
+            return
+        lane = shard.lanes.get(subscriber_id)
+        if receiver is None:
+            if lane is not None:
+                del shard.lanes[subscriber_id]
+                shard.touched.discard(lane)
+        elif lane is None:
+            self._open_lane(shard, receiver, cursors)
+        else:
+            self._change(shard, lane, receiver)
+
+    def _change(self, shard: Shard, lane: Lane, receiver: Receiver) -> None:
+        lane.receiver = receiver
+        if lane.paused:
+            lane.pause(self._board.tail)
+        shard.touched.add(lane)
+        self._board.dirty.set()
+        self._board.hungry.set()
+        self._workers.employ(shard, lane)
+
+    async def feed(self) -> None:
+        """Give lanes that are behind the next events from the log, each from its own place."""
+        await self._board.hungry.wait()
+        self._board.hungry.clear()
+        chunks: dict[Place, list[Entry]] = {}
+        try:
+            for shard in list(self._board.shards.values()):
+                for lane in list(shard.lanes.values()):
+                    if lane.hungry:
+                        await self._feed_lane(shard, lane, chunks)
+        except BaseException:
+            self._board.hungry.set()  # whoever was not fed is still hungry
+            raise
+
+    async def _feed_lane(self, shard: Shard, lane: Lane, chunks: dict[Place, list[Entry]]) -> None:
+        until, start = self._board.tail, lane.read_to
+        if start >= until:
+            lane.live = True
+        else:
+            if start not in chunks:
+                chunks[start] = await self._log.after(start, until, FEED_CHUNK)
+            if lane.read_to != start:
+                return
+            chunk = chunks[start]
+            for entry in chunk:
+                if self._receivers.wants(lane.id, entry):
+                    lane.offer(entry, START)
+                lane.read_to = entry.place
+            if len(chunk) < FEED_CHUNK:
+                lane.read_to = max(lane.read_to, until)
+            self._board.hungry.set()
+        shard.touched.add(lane)
+        self._board.dirty.set()
+        self._workers.employ(shard, lane)

@@ -1,0 +1,78 @@
+"""Deliveries whose next attempt is due. Nothing is asked of the store until the first one is."""
+
+import asyncio
+
+from relay.core.log import Waiting
+from relay.dispatcher.board import Board
+from relay.dispatcher.shard import Shard
+from relay.dispatcher.workers import Workers
+from relay.leases import Leases
+from relay.store.deliveries import DeliveryStore
+from relay.store.log import LogStore
+
+BATCH = 200
+MAX_CLAIMED = 1000
+CROWDED_MS = 500
+"""When more is due than is taken up at once, the next look comes this much later."""
+PAUSED_MS = 300_000
+"""A retry of a subscriber to which nothing can be sent is looked at again after this."""
+
+
+class Retries:
+    """Queues due retries in their lanes."""
+
+    def __init__(
+        self, board: Board, deliveries: DeliveryStore, log_store: LogStore, workers: Workers, leases: Leases
+    ) -> None:
+        self._board = board
+        self._deliveries = deliveries
+        self._log = log_store
+        self._workers = workers
+        self._leases = leases
+
+    async def turn(self) -> None:
+        """Queue what is due, then sleep until the next one is."""
+        self._board.due.clear()
+        now_ms = self._leases.now_ms()
+        for shard in list(self._board.shards.values()):
+            if shard.wake_ms is not None and shard.wake_ms <= now_ms:
+                async with shard.lock:
+                    await self._queue(shard, now_ms)
+        wakes = [shard.wake_ms for shard in self._board.shards.values() if shard.wake_ms is not None]
+        pause_s = max((min(wakes) - self._leases.now_ms()) / 1000, 0.001) if wakes else None
+        try:
+            async with asyncio.timeout(pause_s):
+                await self._board.due.wait()
+        except TimeoutError:
+            return
+
+    async def _queue(self, shard: Shard, now_ms: int) -> None:
+        limit = BATCH + len(shard.claimed)
+        if limit > MAX_CLAIMED:
+            shard.wake_ms = now_ms + CROWDED_MS
+            return
+        listed = await self._deliveries.due(shard.number, now_ms, limit)
+        later = await self._deliveries.next_due_ms([shard.number], now_ms)
+        shard.wake_ms = now_ms + CROWDED_MS if len(listed) == limit else later.get(shard.number)
+        for due_ms in shard.group.due.values():
+            shard.wake_by(due_ms)
+        waiting = [one for one in listed if not shard.is_taken(str(one))]
+        if waiting:
+            await self._queue_fresh(shard, waiting, now_ms)
+
+    async def _queue_fresh(self, shard: Shard, waiting: list[Waiting], now_ms: int) -> None:
+        entries = await self._log.at([one.place for one in waiting])
+        for one, entry in zip(waiting, entries, strict=True):
+            lane = shard.lanes.get(one.subscriber_id)
+            if lane is not None and entry is not None and not lane.paused:
+                shard.claimed.add(str(one))
+                lane.offer_retry(entry, one)
+                self._workers.employ(shard, lane)
+                continue
+            self._board.dirty.set()
+            if lane is not None and entry is not None:
+                shard.wait(str(one), now_ms + PAUSED_MS)
+                continue
+            shard.group.done.add(str(one))
+            if lane is not None:  # the event outlived its retention and can no longer be sent
+                shard.group.dead.append((lane.id, now_ms, one.place))

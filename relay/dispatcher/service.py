@@ -1,0 +1,103 @@
+"""The dispatcher, put together: its loops under one task group.
+
+Each loop loads, lets a lane or a shard decide, and stores. Whatever the store cannot take is repeated, and what it
+fences is dropped: the new holder begins from the last commit, with the same ids.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from relay.attempts import Attempter
+from relay.clock import Clock
+from relay.core.keyring import Keyring
+from relay.dispatcher.board import Board
+from relay.dispatcher.commits import Commits
+from relay.dispatcher.holdings import Holdings
+from relay.dispatcher.receivers import Receivers
+from relay.dispatcher.retries import Retries
+from relay.dispatcher.tail import Tail
+from relay.dispatcher.workers import Workers
+from relay.leases import Leases
+from relay.store import Store
+from relay.store.errors import STORE_ERRORS
+from relay.telemetry import Metrics
+
+STORE_PAUSE_S = 0.5
+
+log = structlog.get_logger()
+
+
+class Dispatcher:
+    """Delivers for the shards whose leases this replica holds."""
+
+    def __init__(
+        self,
+        store: Store,
+        keyring: Keyring,
+        attempter: Attempter,
+        leases: Leases,
+        clock: Clock,
+        metrics: Metrics,
+        *,
+        wait_replicas: int,
+        keep_attempts_s: float,
+        on_control: Callable[[str, str], None],
+    ) -> None:
+        self._metrics = metrics
+        self._tasks = asyncio.TaskGroup()
+        self._board = board = Board()
+        receivers = Receivers(keyring)
+        self._workers = workers = Workers(board, attempter, leases, clock, metrics, self._tasks)
+        self._commits = Commits(board, store.deliveries, leases, clock, keep_attempts_s=keep_attempts_s)
+        self._holdings = Holdings(
+            board,
+            store.log,
+            store.deliveries,
+            store.registry,
+            receivers,
+            workers,
+            leases,
+            commit=self._commits.commit,
+        )
+        self._tail = Tail(
+            board,
+            store.log,
+            receivers,
+            workers,
+            wait_replicas=wait_replicas,
+            on_subscriber=self._holdings.refresh,
+            on_control=on_control,
+        )
+        self._retries = Retries(board, store.deliveries, store.log, workers, leases)
+
+    async def run(self) -> None:
+        """Deliver for ever."""
+        await self._until_done(self._tail.begin)
+        await self._until_done(self._holdings.begin)
+        turns = (self._tail.turn, self._holdings.turn, self._holdings.feed, self._retries.turn, self._commits.turn)
+        async with self._tasks as tasks:
+            for turn in turns:
+                tasks.create_task(self._for_ever(turn))
+
+    async def drain(self, seconds: float) -> None:
+        """Begin no attempt, wait for those under way, commit what they came to."""
+        self._board.draining = True
+        await self._workers.finish(seconds)
+        for shard in list(self._board.shards.values()):
+            await self._commits.commit(shard)
+
+    async def _for_ever(self, turn: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await self._until_done(turn)
+
+    async def _until_done(self, turn: Callable[[], Awaitable[None]]) -> None:
+        """One turn of a loop, repeated while the store is away."""
+        while True:
+            try:
+                return await turn()
+            except STORE_ERRORS as error:
+                self._metrics.store_errors.inc()
+                log.debug("dispatcher.store_error", error=type(error).__name__, detail=str(error)[:200])
+                await asyncio.sleep(STORE_PAUSE_S)

@@ -1,0 +1,115 @@
+"""One delivery shard that this replica holds: its lanes, and the group of results that is committed next."""
+
+import asyncio
+from collections import deque
+
+from relay.core.log import Place, Waiting
+from relay.dispatcher.lane import Item, Lane
+from relay.store.deliveries import SHARD_CURSOR, Group
+
+SLOW_S = 1.0
+"""An attempt that takes longer is parked among the retries, so that the cursor does not wait for it."""
+PARK_MARGIN_S = 5.0
+"""A parked attempt is due again this long after its time-out: only if its holder has died meanwhile."""
+
+
+class Shard:
+    """State of a shard under one fencing token."""
+
+    def __init__(self, number: int, token: int, cursor: Place | None) -> None:
+        self.number = number
+        self.token = token
+        self.lanes: dict[str, Lane] = {}
+        self.cursor = cursor
+        """The shard's cursor as it stands in the store."""
+        self.wake_ms: int | None = None
+        """When the first retry is due, by the store's clock."""
+        self.claimed: set[str] = set()
+        """Retries that are queued or under way here."""
+        self.touched: set[Lane] = set()
+        self.group = Group()
+        self.unconfirmed: Group | None = None
+        """A commit whose answer is missing: repeated with the same number before any other."""
+        self.commit_no = 1
+        self.committed_at = 0.0
+        self.lock = asyncio.Lock()
+        """Held by a commit and by a look for due retries, so that no retry is found that is being settled."""
+        self._under_way: deque[tuple[float, Lane, Item]] = deque()
+
+    def wake_by(self, due_ms: int) -> None:
+        """Look for due retries at this time at the latest."""
+        self.wake_ms = due_ms if self.wake_ms is None else min(self.wake_ms, due_ms)
+
+    def started(self, lane: Lane, item: Item, monotonic: float) -> bool:
+        """Remember an attempt, to park it if it turns out to be slow; True if it is the only one."""
+        if item.holds_cursor:
+            self._under_way.append((monotonic, lane, item))
+        return len(self._under_way) == 1
+
+    def park_slow(self, monotonic: float, now_ms: int) -> bool:
+        """Put attempts that take long among the retries; if this replica dies, they are made again from there."""
+        parked = False
+        while self._under_way and (self._under_way[0][2].finished or self._under_way[0][0] <= monotonic - SLOW_S):
+            _, lane, item = self._under_way.popleft()
+            if item.finished:
+                continue
+            item.retry = str(Waiting(lane.id, item.entry.place, item.attempt_no))
+            timeout_s = lane.receiver.subscriber.timeout_s
+            self.wait(item.retry, now_ms + int((timeout_s + PARK_MARGIN_S) * 1000))
+            self.claimed.add(item.retry)
+            lane.settle(item)
+            self.touched.add(lane)
+            parked = True
+        return parked
+
+    def wait(self, retry: str, due_ms: int) -> None:
+        """Put a delivery among the retries."""
+        self.group.due[retry] = due_ms
+        self.wake_by(due_ms)
+
+    def is_taken(self, retry: str) -> bool:
+        """Whether a retry that the store still lists is queued, under way or settled here."""
+        settled = self.unconfirmed.done if self.unconfirmed else ()
+        return retry in self.claimed or retry in self.group.done or retry in settled
+
+    @property
+    def next_park(self) -> float | None:
+        """Monotonic time at which the oldest attempt becomes slow."""
+        return self._under_way[0][0] + SLOW_S if self._under_way else None
+
+    def finished(self, item: Item) -> None:
+        """Forget an attempt; a retry that it was goes away with the next commit."""
+        item.finished = True
+        if item.retry is None:
+            return
+        self.claimed.discard(item.retry)
+        if self.group.due.pop(item.retry, None) is None:
+            self.group.done.add(item.retry)
+
+    def close_group(self, tail: Place) -> Group:
+        """Complete the group with the cursors, and begin a new one.
+
+        The shard's cursor may go to the tail because every lane that is not idle has a cursor of its own, here or in
+        the store already.
+        """
+        if self.unconfirmed is not None:
+            return self.unconfirmed
+        group, self.group = self.group, Group()
+        for lane in self.touched:
+            if lane.idle:
+                if lane.committed is not None:
+                    group.caught_up.add(lane.id)
+                    lane.committed = None
+            elif lane.committed != lane.position:
+                group.cursors[lane.id] = lane.committed = lane.position
+        self.touched.clear()
+        if self.lanes and self.cursor != tail:
+            group.cursors[SHARD_CURSOR] = self.cursor = tail
+        self.unconfirmed = group
+        return group
+
+    def confirmed(self, monotonic: float) -> None:
+        """The group is in the store."""
+        self.unconfirmed = None
+        self.commit_no += 1
+        self.committed_at = monotonic

@@ -1,0 +1,82 @@
+"""Following the log: each event is read once per replica and handed to the lanes that are up to date."""
+
+from collections.abc import Awaitable, Callable, Sequence
+
+import structlog
+
+from relay.core.log import START, Entry
+from relay.dispatcher.board import Board
+from relay.dispatcher.receivers import Receivers
+from relay.dispatcher.workers import Workers
+from relay.store.log import LogStore
+
+BLOCK_MS = 2000
+GATE_TIMEOUT_MS = 200
+
+log = structlog.get_logger()
+
+
+class Tail:
+    """Reads the log and the control stream together."""
+
+    def __init__(
+        self,
+        board: Board,
+        store: LogStore,
+        receivers: Receivers,
+        workers: Workers,
+        *,
+        wait_replicas: int,
+        on_subscriber: Callable[[str], Awaitable[None]],
+        on_control: Callable[[str, str], None],
+    ) -> None:
+        self._board = board
+        self._store = store
+        self._receivers = receivers
+        self._workers = workers
+        self._wait_replicas = wait_replicas
+        self._on_subscriber = on_subscriber
+        self._on_control = on_control
+        self._control = START
+
+    async def begin(self) -> None:
+        """Start from the log's end: what lies before it is fed to each lane from its own cursor."""
+        self._control = await self._store.control_end()
+        end = await self._store.end()
+        await self._gate()
+        self._board.tail = end
+
+    async def turn(self) -> None:
+        """Wait for news and take it."""
+        news = await self._store.wait(self._board.tail, self._control, block_ms=BLOCK_MS)
+        for subscriber_id in {value for _, kind, value in news.control if kind == "subscriber"}:
+            await self._on_subscriber(subscriber_id)
+        for place, kind, value in news.control:
+            self._on_control(kind, value)
+            self._control = place
+        if news.entries:
+            await self._gate()
+            self._take(news.entries)
+
+    async def _gate(self) -> None:
+        """Wait until everything read so far is on enough replicas: only then may anybody see it.
+
+        A single server with `appendfsync always` answers a read only after what was read is on disk.
+        """
+        while self._wait_replicas and not await self._store.reach_replicas(self._wait_replicas, GATE_TIMEOUT_MS):
+            log.warning("dispatcher.not_durable", wait_replicas=self._wait_replicas)
+
+    def _take(self, entries: Sequence[Entry]) -> None:
+        """Queue new events in the live lanes; the others find them in the log."""
+        board = self._board
+        for entry in entries:
+            for subscriber_id in self._receivers.for_entry(entry):
+                found = board.find(subscriber_id)
+                if found and found[1].live:
+                    shard, lane = found
+                    lane.offer(entry, board.tail)
+                    shard.touched.add(lane)
+                    self._workers.employ(shard, lane)
+            board.tail = entry.place
+        board.hungry.set()
+        board.dirty.set()

@@ -1,0 +1,98 @@
+"""Attempts under way: as many per lane as its subscriber allows."""
+
+import asyncio
+
+from relay.attempts import Attempter
+from relay.clock import Clock
+from relay.core.log import Attempt, Waiting
+from relay.core.retry import Verdict
+from relay.dispatcher.board import Board
+from relay.dispatcher.lane import Item, Lane
+from relay.dispatcher.shard import Shard
+from relay.leases import Leases
+from relay.telemetry import Metrics
+
+
+class Workers:
+    """Takes deliveries from lanes, attempts them, and notes what they came to in the shard's group."""
+
+    def __init__(
+        self,
+        board: Board,
+        attempter: Attempter,
+        leases: Leases,
+        clock: Clock,
+        metrics: Metrics,
+        tasks: asyncio.TaskGroup,
+    ) -> None:
+        self._board = board
+        self._attempter = attempter
+        self._leases = leases
+        self._clock = clock
+        self._metrics = metrics
+        self._tasks = tasks
+        self._in_flight = 0
+        self._quiet = asyncio.Event()
+
+    def employ(self, shard: Shard, lane: Lane) -> None:
+        """Give a lane as many workers as it has work for, within its cap."""
+        if self._board.draining or lane.paused:
+            return
+        for _ in range(min(lane.queued, lane.receiver.subscriber.max_in_flight - lane.workers)):
+            lane.workers += 1
+            self._tasks.create_task(self._work(shard, lane))
+
+    async def finish(self, seconds: float) -> None:
+        """Wait until nothing is under way, but no longer than this."""
+        try:
+            async with asyncio.timeout(seconds):
+                while self._in_flight:
+                    self._quiet.clear()
+                    await self._quiet.wait()
+        except TimeoutError:
+            return
+
+    async def _work(self, shard: Shard, lane: Lane) -> None:
+        try:
+            while lane.workers <= lane.receiver.subscriber.max_in_flight and self._may_send(shard, lane):
+                item = lane.take()
+                if item is None:
+                    break
+                await self._deliver(shard, lane, item)
+                if lane.hungry:
+                    self._board.hungry.set()
+        finally:
+            lane.workers -= 1
+
+    def _may_send(self, shard: Shard, lane: Lane) -> bool:
+        """Not draining, the lease still to be trusted, the subscriber still there."""
+        held = self._leases.shard_token(shard.number) == shard.token
+        return held and not self._board.draining and shard.lanes.get(lane.id) is lane
+
+    async def _deliver(self, shard: Shard, lane: Lane, item: Item) -> None:
+        if shard.started(lane, item, self._clock.monotonic()):
+            self._board.dirty.set()  # so that the committer looks again when this attempt has become slow
+        self._in_flight += 1
+        try:
+            attempt = await self._attempter.attempt(lane.receiver, item.entry, item.attempt_no)
+        finally:
+            self._in_flight -= 1
+            self._quiet.set()
+        shard.finished(item)
+        lane.settle(item)
+        if shard.lanes.get(lane.id) is lane:  # else the subscriber is gone, and its delivery with it
+            shard.touched.add(lane)
+            self._note(shard, lane, item, attempt)
+        self._board.dirty.set()
+
+    def _note(self, shard: Shard, lane: Lane, item: Item, attempt: Attempt) -> None:
+        shard.group.attempts.append(attempt)
+        now_ms = self._leases.now_ms()
+        if attempt.next_ms is not None:
+            delay_ms = attempt.next_ms - attempt.started_ms - attempt.duration_ms
+            shard.wait(str(Waiting(lane.id, item.entry.place, item.attempt_no + 1)), now_ms + delay_ms)
+            self._board.due.set()
+        elif attempt.verdict == Verdict.DEAD:
+            shard.group.dead.append((lane.id, now_ms, item.entry.place))
+        else:
+            self._metrics.delivery_seconds.observe(max(now_ms - item.entry.place.ms, 0) / 1000)

@@ -1,0 +1,153 @@
+"""What this replica may do right now: its leases, renewed by one short script every second or two.
+
+Trust in a lease ends a lease's time after the *sending* of the tick that granted it, on the local monotonic clock:
+a replica that was paused or cut off stops by itself, before anybody else can have taken over.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from relay.clock import Clock
+from relay.store.errors import STORE_ERRORS
+from relay.store.leases import LeaseStore, shard_resource, source_resource
+from relay.telemetry import Metrics
+
+TTL_S = 6.0
+TICK_S = 1.5
+MARGIN_S = 0.5
+"""Trust ends this much before the lease does."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A right to work, with its fencing token."""
+
+    token: int
+    until: float
+    """Monotonic seconds up to which it may be trusted."""
+
+
+class Leases:
+    """The leases of one replica."""
+
+    def __init__(
+        self,
+        store: LeaseStore,
+        clock: Clock,
+        metrics: Metrics,
+        *,
+        owner: str,
+        roles: str,
+        sources: Sequence[str],
+        shards: Sequence[int],
+        on_store_down: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._metrics = metrics
+        self._owner = owner
+        self._roles = roles
+        self._sources = sources
+        self._shards = shards
+        self._on_store_down = on_store_down
+        self._held: dict[str, Lease] = {}
+        self._give_back: list[str] = []
+        self._dead_owners: Sequence[str] = ()
+        self._skew: tuple[float, float] = (0.0, 0.0)  # server ms at local monotonic s
+        self._changed = asyncio.Event()
+        self.last_tick: float | None = None
+        """Monotonic time of the last answer from the store."""
+
+    def token(self, resource: str) -> int | None:
+        """Fencing token of a resource that is held and may be worked on now."""
+        lease = self._held.get(resource)
+        return lease.token if lease and self._clock.monotonic() < lease.until else None
+
+    def source_token(self, source: str) -> int | None:
+        """Fencing token of a source."""
+        return self.token(source_resource(source))
+
+    def shard_token(self, shard: int) -> int | None:
+        """Fencing token of a delivery shard."""
+        return self.token(shard_resource(shard))
+
+    def now_ms(self) -> int:
+        """The store's clock, which all due times are told by; never ahead of it."""
+        at_ms, monotonic = self._skew
+        return int(at_ms + (self._clock.monotonic() - monotonic) * 1000)
+
+    @property
+    def changed(self) -> asyncio.Event:
+        """Set at the next change of what is held. Get it before looking at the leases, so that none is missed."""
+        return self._changed
+
+    def forget(self, dead_owners: Sequence[str]) -> None:
+        """Treat these replicas' leases as free: their processes are known to be gone."""
+        self._dead_owners = dead_owners
+
+    async def run(self) -> None:
+        """Renew for ever; a store that is down is asked again and again."""
+        failures = 0
+        while True:
+            try:
+                await self.tick()
+                failures = 0
+            except STORE_ERRORS as error:
+                failures += 1
+                self._metrics.store_errors.inc()
+                if failures == 1:
+                    log.warning("store.unreachable", error=type(error).__name__, detail=str(error)[:200])
+                self._expire()
+                await self._on_store_down()
+            await asyncio.sleep(TICK_S if not failures else min(0.2 * failures, TICK_S))
+
+    async def tick(self) -> None:
+        """Renew once."""
+        sent = self._clock.monotonic()
+        given_back = self._give_back
+        held = await self._store.tick(
+            self._owner,
+            self._roles,
+            self._sources,
+            self._shards,
+            ttl_ms=int(TTL_S * 1000),
+            give_back=given_back,
+            dead_owners=self._dead_owners,
+        )
+        if self.last_tick is None or sent - self.last_tick > TTL_S:
+            log.info("store.ready", held=len(held.tokens))
+        self.last_tick = self._clock.monotonic()
+        self._skew = (held.now_ms, self.last_tick)
+        self._dead_owners = ()
+        tokens = dict(held.tokens)
+        self._give_back = [
+            resource
+            for prefix, share in (("source.", held.source_share), ("shard.", held.shard_share))
+            for resource in sorted(name for name in tokens if name.startswith(prefix))[share:]
+        ]
+        for resource in self._give_back:
+            del tokens[resource]
+        self._replace({name: Lease(token, sent + TTL_S - MARGIN_S) for name, token in tokens.items()})
+
+    async def leave(self) -> None:
+        """Give everything back, so that the next replica need not wait."""
+        self._replace({})
+        await self._store.tick(self._owner, "", (), (), ttl_ms=0)
+
+    def _expire(self) -> None:
+        now = self._clock.monotonic()
+        self._replace({name: lease for name, lease in self._held.items() if now < lease.until})
+
+    def _replace(self, held: dict[str, Lease]) -> None:
+        before = {name: lease.token for name, lease in self._held.items()}
+        self._held = held
+        for kind in ("source", "shard"):
+            self._metrics.leases.labels(kind).set(sum(name.startswith(f"{kind}.") for name in held))
+        if before != {name: lease.token for name, lease in held.items()}:
+            self._changed.set()
+            self._changed = asyncio.Event()

@@ -1,0 +1,115 @@
+"""Reading settings: a TOML file, `RELAY_*` variables over it, and any value from a mounted file (`…_FILE`).
+
+Whatever is unknown is an error that names it, so a misspelt setting never silently means its default.
+"""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from relay.core.errors import ConfigError
+from relay.settings.model import PREFIX, Settings
+
+
+def load(config: Path | None, environment: Mapping[str, str]) -> Settings:
+    """Settings from a file (or `RELAY_CONFIG`) and the environment; raises `ConfigError`."""
+    named = config or (Path(environment["RELAY_CONFIG"]) if environment.get("RELAY_CONFIG") else None)
+    values = _read_toml(named) if named else {}
+    origins: dict[tuple[str, ...], str] = {}
+    for variable in sorted(environment):
+        if variable.upper().startswith(PREFIX) and variable != "RELAY_CONFIG":
+            _overlay(values, origins, variable, environment[variable])
+    try:
+        return Settings.model_validate(_read_files(values, ()))
+    except ValidationError as error:
+        raise ConfigError(_explain(error, origins, named)) from None
+
+
+def effective(settings: Settings) -> dict[str, Any]:
+    """The settings as plain values, secrets masked."""
+    masked: dict[str, Any] = settings.model_dump(mode="json")
+    return masked
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); check --config or RELAY_CONFIG") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not valid TOML: {error}") from None
+
+
+def _overlay(values: dict[str, Any], origins: dict[tuple[str, ...], str], variable: str, text: str) -> None:
+    """Put one variable's value where `__` says; a JSON list or object is read as such."""
+    path = tuple(variable[len(PREFIX) :].lower().split("__"))
+    table = values
+    for part in path[:-1]:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"{variable}: {part} is a single value, not a table")
+    if text[:1] in ("[", "{"):
+        try:
+            table[path[-1]] = json.loads(text)
+        except ValueError:
+            raise ConfigError(f"{variable}: begins like JSON but is not valid JSON") from None
+    else:
+        table[path[-1]] = text
+    origins[path] = variable
+
+
+def _read_files(values: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+    """Replace every `name_file` by `name` with the file's content (a mounted secret), without its last newline."""
+    read: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            read[name] = _read_files(value, (*path, name))
+        elif name.endswith("_file") and isinstance(value, str):
+            plain = name.removesuffix("_file")
+            if plain in values:
+                raise ConfigError(f"{'.'.join((*path, name))}: {plain} is set too; keep one of the two")
+            read[plain] = _read_secret(Path(value), ".".join((*path, name)))
+        else:
+            read[name] = value
+    return read
+
+
+def _read_secret(path: Path, setting: str) -> Any:
+    try:
+        text = path.read_text("utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not text"
+        raise ConfigError(f"{setting}: {path} cannot be read ({reason})") from None
+    if text[:1] == "[":
+        try:
+            return json.loads(text)
+        except ValueError:
+            raise ConfigError(f"{setting}: {path} begins like JSON but is not valid JSON") from None
+    return text
+
+
+def _explain(error: ValidationError, origins: Mapping[tuple[str, ...], str], file: Path | None) -> str:
+    """One line for the first fault: which setting, where it came from, what is wrong. Never a value."""
+    fault = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    location = [str(part) for part in fault["loc"]]
+    if location[:1] == ["sources"] and location[2:3] in (["lod"], ["learnosity"]):
+        del location[2]  # the discriminator's own step in the path
+    path = tuple(location)
+    near = [known for known in origins if path and (known[: len(path)] == path or path[: len(known)] == known)]
+    near += [(*path[:-1], f"{path[-1]}_file")] if path and (*path[:-1], f"{path[-1]}_file") in origins else []
+    variable = origins[max(near, key=len)] if near else None
+    where = variable or (f"{file}: {'.'.join(path)}" if file and path else ".".join(path))
+    message = fault["msg"].removeprefix("Value error, ")
+    advice = {
+        "extra_forbidden": "no such setting; check the spelling",
+        "tuple_type": f'must be a list; in a variable, JSON: {PREFIX}{"__".join(path).upper()}=["…"]',
+        "missing": f"is required{'' if variable else f' (or set {PREFIX}' + '__'.join(path).upper() + ')'}",
+        "union_tag_not_found": 'needs kind = "lod" or kind = "learnosity"',
+        "union_tag_invalid": 'kind must be "lod" or "learnosity"',
+    }.get(fault["type"], message)
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{where}: {advice}{more}" if where else f"{advice}{more}"

@@ -1,0 +1,224 @@
+"""What can be set, with its defaults. Names are part of the public face."""
+
+from base64 import b64decode
+from binascii import Error as BinasciiError
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    model_validator,
+)
+
+from relay.core.keyring import KEY_BYTES
+from relay.core.retry import DEFAULT_SCHEDULE_S
+
+PREFIX = "RELAY_"
+DAY_S = 86_400
+MIN_TOKEN_LENGTH = 16
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class Address(_Model):
+    """Where to listen."""
+
+    host: str
+    port: int = Field(ge=0, le=65535)
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    def __str__(self) -> str:
+        """`host:port`."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _address(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    host, separator, port = value.rpartition(":")
+    if not separator or not host or not port.isdigit():
+        raise ValueError("write it as host:port, for example 127.0.0.1:8080")
+    return {"host": host.strip("[]"), "port": int(port)}
+
+
+def _http_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("write a full address that begins with https:// (or http://)")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("it must not hold a user name, a password, a query or a fragment")
+    return value.rstrip("/")
+
+
+def _network(value: object) -> object:
+    try:
+        return ip_network(value) if isinstance(value, str) else value
+    except ValueError as error:
+        raise ValueError(f"write a range such as 10.0.0.0/8 ({error})") from None
+
+
+def _token(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if len(text) < MIN_TOKEN_LENGTH or not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError(
+            f"a token needs at least {MIN_TOKEN_LENGTH} printable characters without spaces"
+            " (openssl rand -hex 32 makes one)"
+        )
+    return value
+
+
+def _encryption_key(value: SecretStr) -> SecretStr:
+    try:
+        length = len(b64decode(value.get_secret_value(), validate=True))
+    except (BinasciiError, ValueError):
+        raise ValueError("an encryption key is base64 (openssl rand -base64 32 makes one)") from None
+    if length != KEY_BYTES:
+        raise ValueError(f"an encryption key holds {KEY_BYTES} bytes, not {length} (openssl rand -base64 32)")
+    return value
+
+
+ListenAddress = Annotated[Address, BeforeValidator(_address)]
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+Token = Annotated[SecretStr, AfterValidator(_token)]
+EncryptionKey = Annotated[SecretStr, AfterValidator(_encryption_key)]
+Credential = Annotated[SecretStr, Field(min_length=1)]
+SourceName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class _Source(_Model):
+    base_url: HttpUrl
+    first_poll: Literal["baseline", "emit"] = "baseline"
+    progress: bool = False
+    """Whether rising progress makes events."""
+
+
+class LodSource(_Source):
+    """A Lab on Demand consumer."""
+
+    kind: Literal["lod"]
+    base_url: HttpUrl = "https://labondemand.com/api/v3"
+    api_key: Credential
+    interval_s: Positive = 30
+    overlap_s: float = Field(default=900, ge=60, le=6 * DAY_S)
+    sweep_s: float = Field(default=900, ge=0)
+    """How often a poll asks for the widest window (seven days); 0: never."""
+
+
+class LearnositySource(_Source):
+    """A Learnosity consumer."""
+
+    kind: Literal["learnosity"]
+    base_url: HttpUrl = "https://data.learnosity.com"
+    version: str = Field(default="v2025.1.LTS", pattern=r"^[A-Za-z0-9._-]+$")
+    consumer_key: Credential
+    consumer_secret: Credential
+    domain: str = Field(min_length=1)
+    interval_s: Positive = 10
+    overlap_s: float = Field(default=120, ge=1, le=6 * DAY_S)
+    settle_s: float = Field(default=2, ge=0, le=300)
+    """How far behind the upstream's clock a poll ends, so that its pages do not move while they are read."""
+    session_metadata: tuple[str, ...] = ()
+
+
+Source = Annotated[LodSource | LearnositySource, Field(discriminator="kind")]
+
+
+class Egress(_Model):
+    """What may be dialled."""
+
+    allow_cidrs: tuple[Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)], ...] = ()
+    allow_http: bool = False
+
+
+class Redis(_Model):
+    """How the store is used."""
+
+    wait_replicas: int | None = Field(default=None, ge=0, le=10)
+
+
+class Retry(_Model):
+    """When a failed delivery is tried again."""
+
+    schedule_s: tuple[Positive, ...] = Field(default=DEFAULT_SCHEDULE_S, min_length=1, max_length=50)
+
+
+class Retention(_Model):
+    """How long things are kept, in seconds."""
+
+    events_s: float = Field(default=30 * DAY_S, ge=3600)
+    attempts_s: float = Field(default=7 * DAY_S, ge=3600)
+    entities_s: float = Field(default=90 * DAY_S, ge=DAY_S)
+
+
+class Sandbox(_Model):
+    """The simulated upstreams."""
+
+    listen: ListenAddress | None = None
+    """Default: 127.0.0.1:8090, or any free port if that one is taken."""
+
+
+class Log(_Model):
+    """What is written to stderr."""
+
+    format: Literal["auto", "console", "json"] = "auto"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Settings(_Model):
+    """Everything that can be set."""
+
+    namespace: str = Field(default="relay", pattern=r"^[a-z0-9_-]{1,32}$")
+    redis_url: SecretStr | None = None
+    data_dir: Path = Path(".relay")
+    listen: ListenAddress = Address(host="127.0.0.1", port=8080)
+    ops_listen: ListenAddress = Address(host="127.0.0.1", port=8081)
+    admin_tokens: tuple[Token, ...] = ()
+    encryption_keys: tuple[EncryptionKey, ...] = ()
+    drain_s: float = Field(default=20, ge=0, le=600)
+    """How long a stop waits for attempts in flight."""
+    egress: Egress = Egress()
+    redis: Redis = Redis()
+    retry: Retry = Retry()
+    retention: Retention = Retention()
+    sandbox: Sandbox = Sandbox()
+    log: Log = Log()
+    sources: dict[SourceName, Source] = {}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Settings":
+        if "relay" in self.sources:
+            raise ValueError("sources.relay: this name is the relay's own; choose another")
+        if self.redis_url is not None:
+            scheme = urlsplit(self.redis_url.get_secret_value()).scheme
+            if scheme not in ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster"):
+                raise ValueError(
+                    "redis_url: begins with redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://"
+                )
+            for name in ("admin_tokens", "encryption_keys"):
+                if not getattr(self, name):
+                    raise ValueError(f"{name}: required with redis_url (set {PREFIX}{name.upper()} to a JSON list)")
+        if not self.listen.is_loopback and not self.admin_tokens:
+            raise ValueError(
+                f"admin_tokens: required to listen on {self.listen}, which others can reach (set RELAY_ADMIN_TOKENS)"
+            )
+        if self.listen.port and self.listen == self.ops_listen:
+            raise ValueError("ops_listen: must differ from listen")
+        return self

@@ -1,0 +1,74 @@
+"""Logs and metrics: one wide line per poll and per attempt, readable on a terminal, JSON otherwise.
+
+Neither ever holds a secret, a credential or a learner's data: callers pass ids of events and subscribers, never
+payloads, and tracebacks are written without local variables.
+"""
+
+import logging
+import sys
+from typing import Literal, TextIO
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from structlog.tracebacks import ExceptionDictTransformer
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60)
+
+
+def configure_logging(style: Literal["auto", "console", "json"], level: str, stream: TextIO | None = None) -> None:
+    """Write to stderr: for people on a terminal, JSON lines otherwise."""
+    stream = stream or sys.stderr
+    console = style == "console" or (style == "auto" and stream.isatty())
+    renderers: list[structlog.typing.Processor] = (
+        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+        if console
+        else [
+            structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
+            structlog.processors.JSONRenderer(),
+        ]
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console),
+            *renderers,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(stream),
+        cache_logger_on_first_use=False,
+    )
+
+
+class Metrics:
+    """The Prometheus metrics of one relay. Labels are names of settings, types and outcomes: a bounded set."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.polls = Counter("relay_polls", "Polls of a source by result.", ["source", "result"], registry=registry)
+        self.poll_seconds = Histogram(
+            "relay_poll_seconds", "Duration of a complete poll.", ["source"], buckets=SECONDS, registry=registry
+        )
+        self.last_good_poll = Gauge(
+            "relay_source_last_good_poll_timestamp_seconds",
+            "When the last complete poll started.",
+            ["source"],
+            registry=registry,
+        )
+        self.rows = Counter("relay_rows", "Rows by what became of them.", ["source", "fate"], registry=registry)
+        self.events = Counter("relay_events", "Events minted.", ["source", "type"], registry=registry)
+        self.attempts = Counter("relay_attempts", "Delivery attempts by outcome.", ["outcome"], registry=registry)
+        self.attempt_seconds = Histogram(
+            "relay_attempt_seconds", "Duration of an attempt.", ["outcome"], buckets=SECONDS, registry=registry
+        )
+        self.delivery_seconds = Histogram(
+            "relay_delivery_seconds",
+            "From the observation of a transition to its first acknowledged delivery to a subscriber.",
+            buckets=(*SECONDS, 300, 3600),
+            registry=registry,
+        )
+        self.in_flight = Gauge("relay_attempts_in_flight", "Attempts under way.", registry=registry)
+        self.queued = Gauge("relay_deliveries_queued", "Deliveries read and not yet attempted.", registry=registry)
+        self.dead = Counter("relay_dead_letters", "Deliveries given up.", registry=registry)
+        self.leases = Gauge("relay_leases_held", "Leases that this replica holds.", ["kind"], registry=registry)
+        self.store_errors = Counter("relay_store_errors", "Store calls that failed.", registry=registry)
