@@ -5,7 +5,7 @@ a replica that was paused or cut off stops by itself, before anybody else can ha
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -45,7 +45,6 @@ class Leases:
         roles: str,
         sources: Sequence[str],
         shards: Sequence[int],
-        on_store_down: Callable[[], Awaitable[None]],
     ) -> None:
         self._store = store
         self._clock = clock
@@ -54,7 +53,6 @@ class Leases:
         self._roles = roles
         self._sources = sources
         self._shards = shards
-        self._on_store_down = on_store_down
         self._held: dict[str, Lease] = {}
         self._give_back: list[str] = []
         self._dead_owners: Sequence[str] = ()
@@ -62,6 +60,8 @@ class Leases:
         self._changed = asyncio.Event()
         self.last_tick: float | None = None
         """Monotonic time of the last answer from the store."""
+        self.last_turn = clock.monotonic()
+        """Monotonic time of the last attempt to renew, answered or not: it shows that the loop is alive."""
 
     def token(self, resource: str) -> int | None:
         """Fencing token of a resource that is held and may be worked on now."""
@@ -94,6 +94,7 @@ class Leases:
         """Renew for ever; a store that is down is asked again and again."""
         failures = 0
         while True:
+            self.last_turn = self._clock.monotonic()
             try:
                 await self.tick()
                 failures = 0
@@ -103,7 +104,6 @@ class Leases:
                 if failures == 1:
                     log.warning("store.unreachable", error=type(error).__name__, detail=str(error)[:200])
                 self._expire()
-                await self._on_store_down()
             await asyncio.sleep(TICK_S if not failures else min(0.2 * failures, TICK_S))
 
     async def tick(self) -> None:

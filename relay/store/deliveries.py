@@ -25,7 +25,7 @@ class Group:
     cursors: dict[str, Place] = field(default_factory=dict)
     caught_up: set[str] = field(default_factory=set)
     """Subscribers whose own cursor goes away, because the shard's says it all."""
-    done: list[str] = field(default_factory=list)
+    done: set[str] = field(default_factory=set)
     """Retries to drop."""
     due: dict[str, int] = field(default_factory=dict)
     """Retries to add, with the Unix ms at which they are due."""
@@ -135,3 +135,10 @@ class DeliveryStore:
             self._keys.dead(subscriber_id), offset, offset + count - 1, withscores=True
         )
         return [(Place.parse(place), int(at)) for place, at in found]
+
+    async def trim_attempts(self, shards: Sequence[int], before_ms: int) -> None:
+        """Forget attempts older than this; the server may keep a few more than asked."""
+        pipe = self._client.pipeline(transaction=False)
+        for shard in shards:
+            pipe.xtrim(self._keys.attempts(shard), minid=f"{max(before_ms, 0)}-0", approximate=True)
+        await pipe.execute()

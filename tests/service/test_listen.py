@@ -1,0 +1,209 @@
+"""The development receiver: what it accepts, what it prints, what it remembers."""
+
+import asyncio
+import contextlib
+import io
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import aiohttp
+import pytest
+import standardwebhooks
+
+from relay.core.signing import InvalidSecretError, sign
+from relay.listen import MAX_BODY_BYTES, Listener, serve
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+OTHER = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
+NOW_S = 1_794_589_200
+PAYLOAD = json.dumps(
+    {
+        "type": "lab.completed",
+        "timestamp": "2026-11-13T17:00:00Z",
+        "data": {
+            "entity": {"kind": "lab_instance", "id": "349744"},
+            "transition": {"from": "Incomplete", "to": "Complete"},
+        },
+    }
+).encode()
+
+
+def listener(*secrets: str, as_json: bool = False) -> tuple[Listener, io.StringIO]:
+    """Make a receiver on a free port whose clock stands still."""
+    out = io.StringIO()
+    return Listener(port=0, secrets=secrets, as_json=as_json, out=out, now_s=lambda: NOW_S), out
+
+
+def signed(payload: bytes = PAYLOAD, *, webhook_id: str = "evt_1", at: int = NOW_S) -> dict[str, str]:
+    """Headers that verify with `SECRET`."""
+    signature = sign(SECRET, webhook_id, at, payload)
+    return {"webhook-id": webhook_id, "webhook-timestamp": str(at), "webhook-signature": signature}
+
+
+async def post(url: str, headers: dict[str, str], payload: bytes = PAYLOAD) -> tuple[int, str]:
+    """Send one webhook; returns status and text."""
+    async with aiohttp.ClientSession() as session, session.post(url, data=payload, headers=headers) as answer:
+        return answer.status, await answer.text()
+
+
+async def test_a_verified_webhook_is_accepted_and_printed_on_one_line() -> None:
+    """The line names the type, the entity, both states and the id."""
+    receiver, out = listener(SECRET)
+    async with receiver:
+        assert await post(receiver.url + "hooks?a=1", signed()) == (204, "")
+    line = out.getvalue().splitlines()[-1]
+    for part in ("verified ✓", "lab.completed", "lab_instance 349744", "Incomplete → Complete", "evt_1"):
+        assert part in line
+    assert "DUPLICATE" not in line
+
+
+async def test_signatures_of_the_independent_library_verify() -> None:
+    """The receiver agrees with `standardwebhooks`, not only with the relay."""
+    receiver, _ = listener(SECRET)
+    made = standardwebhooks.Webhook(SECRET).sign("evt_1", datetime.fromtimestamp(NOW_S, UTC), PAYLOAD.decode())
+    async with receiver:
+        status, _ = await post(receiver.url, signed() | {"webhook-signature": made})
+    assert status == 204
+
+
+async def test_during_a_rotation_either_secret_and_any_of_several_signatures_fit() -> None:
+    """Several secrets may be given, and the header may hold several signatures."""
+    receiver, _ = listener(OTHER, SECRET)
+    headers = signed()
+    headers["webhook-signature"] = "v1,AAAA v1a,bbbb " + headers["webhook-signature"]
+    async with receiver:
+        assert (await post(receiver.url, headers))[0] == 204
+
+
+async def test_an_id_that_was_seen_before_is_marked() -> None:
+    """A duplicate is accepted and shown as one; another id is not."""
+    receiver, out = listener(SECRET)
+    async with receiver:
+        for webhook_id in ("evt_1", "evt_1", "evt_2"):
+            await post(receiver.url, signed(webhook_id=webhook_id))
+    assert ["DUPLICATE" in line for line in out.getvalue().splitlines()[1:]] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"webhook-signature": "v1,AAAA"}, 401),
+        ({"webhook-signature": sign(OTHER, "evt_1", NOW_S, PAYLOAD)}, 401),
+        ({"webhook-id": "evt_2"}, 401),
+        ({"webhook-timestamp": str(NOW_S + 1)}, 401),
+        (signed(at=NOW_S - 301), 401),
+        (signed(at=NOW_S + 301), 401),
+        ({"webhook-timestamp": "9" * 5000}, 401),
+        ({"webhook-timestamp": "soon"}, 400),
+        ({"webhook-id": "é"}, 400),
+        ({"webhook-signature": ""}, 400),
+    ],
+)
+async def test_what_does_not_verify_is_refused_and_its_content_is_not_printed(
+    change: dict[str, str], status: int
+) -> None:
+    """Each refusal has a status and a reason, and nothing of the body is shown."""
+    receiver, out = listener(SECRET)
+    async with receiver:
+        answer = await post(receiver.url, signed() | change)
+    assert answer[0] == status
+    line = out.getvalue().splitlines()[-1]
+    assert "NOT VERIFIED" in line
+    assert answer[1].strip() in line
+    assert "349744" not in out.getvalue()
+
+
+async def test_a_timestamp_within_five_minutes_is_accepted() -> None:
+    """The tolerance is inclusive on both sides."""
+    receiver, _ = listener(SECRET)
+    async with receiver:
+        assert (await post(receiver.url, signed(at=NOW_S - 300)))[0] == 204
+        assert (await post(receiver.url, signed(at=NOW_S + 300)))[0] == 204
+
+
+async def test_a_signed_body_that_is_not_json_is_refused() -> None:
+    """A valid signature does not make a body readable."""
+    receiver, _ = listener(SECRET)
+    async with receiver:
+        assert (await post(receiver.url, signed(b"{"), b"{"))[0] == 400
+
+
+async def test_without_a_secret_everything_is_shown_and_the_omission_is_said_once() -> None:
+    """The start says that nothing is checked and where a secret comes from; each line repeats only the mark."""
+    receiver, out = listener()
+    async with receiver:
+        assert (await post(receiver.url, {"webhook-id": "evt_1"}))[0] == 204
+    first, hint, line = out.getvalue().splitlines()
+    assert receiver.url in first
+    assert "rotate-secret" in hint
+    assert "unsigned-check-skipped" in line
+
+
+async def test_json_lines_hold_the_verdict_and_the_payload() -> None:
+    """With `as_json` every line, the announcement too, is one JSON object."""
+    receiver, out = listener(SECRET, as_json=True)
+    async with receiver:
+        await post(receiver.url, signed())
+        await post(receiver.url, signed() | {"webhook-id": "evt_2"})
+    start, accepted, refused = (json.loads(line) for line in out.getvalue().splitlines())
+    assert start == {"listening": receiver.url, "signatures_checked": True}
+    assert accepted["payload"] == json.loads(PAYLOAD)
+    assert (accepted["verified"], accepted["duplicate"], accepted["webhook_id"]) == (True, False, "evt_1")
+    assert refused["verified"] is False
+    assert "payload" not in refused
+
+
+@pytest.mark.parametrize(
+    "payload", [[], "text", 5, None, {"type": 5, "data": []}, {"type": "a\x1b[2J\n", "data": {"entity": 1}}]
+)
+async def test_odd_payloads_are_one_printable_line(payload: Any) -> None:
+    """Nothing in a body can break the line or steer the terminal."""
+    receiver, out = listener()
+    async with receiver:
+        assert (await post(receiver.url, {}, json.dumps(payload).encode()))[0] == 204
+    lines = out.getvalue().splitlines()
+    assert len(lines) == 3
+    assert lines[-1].isprintable()
+
+
+async def test_a_body_beyond_the_bound_is_refused() -> None:
+    """No more than 1 MiB is read."""
+    receiver, _ = listener()
+    async with receiver:
+        body = io.BytesIO(b" " * (MAX_BODY_BYTES + 1))
+        async with aiohttp.ClientSession() as session, session.post(receiver.url, data=body) as answer:
+            assert answer.status == 413
+
+
+async def test_remembered_ids_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest id is forgotten first."""
+    monkeypatch.setattr("relay.listen.MAX_SEEN", 2)
+    receiver, out = listener()
+    async with receiver:
+        for webhook_id in ("a", "b", "c", "c", "a"):
+            await post(receiver.url, {"webhook-id": webhook_id})
+    assert ["DUPLICATE" in line for line in out.getvalue().splitlines()[2:]] == [False, False, False, True, False]
+
+
+def test_an_unusable_secret_is_refused_at_once_without_repeating_it() -> None:
+    """A typing error in a secret is not mistaken for bad signatures."""
+    with pytest.raises(InvalidSecretError) as caught:
+        listener("whsec_hunter2")
+    assert "hunter2" not in str(caught.value)
+
+
+async def test_serve_runs_until_it_is_cancelled() -> None:
+    """The command's loop receives, and a cancellation closes its socket."""
+    out = io.StringIO()
+    task = asyncio.create_task(serve(0, [], as_json=True, out=out))
+    async with asyncio.timeout(5):
+        while not out.getvalue():  # noqa: ASYNC110 - the receiver's only signal is what it prints
+            await asyncio.sleep(0.01)
+    url = json.loads(out.getvalue())["listening"]
+    assert (await post(url, {}))[0] == 204
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    with pytest.raises(aiohttp.ClientConnectionError):
+        await post(url, {})
