@@ -180,7 +180,7 @@ async def _build(
     stack: contextlib.AsyncExitStack,
     draining: asyncio.Event,
 ) -> Parts:
-    clock, metrics, rng = SystemClock(), Metrics(), random.SystemRandom()
+    clock, metrics, rng = SystemClock(), Metrics(), random.Random()
     keyring = Keyring(_encryption_keys(settings))
     sources: dict[str, Source] = {}
     if "poll" in roles and settings.sources:

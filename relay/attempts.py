@@ -64,8 +64,11 @@ class Attempter:
         body = body_for(receiver, entry)
         started = self._clock.now()
         headers = headers_for(receiver, entry.event_id, body, started, self._agent)
-        with self._metrics.in_flight.track_inprogress():
+        self._metrics.in_flight.inc()
+        try:
             reply = await self._sender.post(subscriber.url, headers, body, timeout_s=subscriber.timeout_s)
+        finally:
+            self._metrics.in_flight.dec()
         schedule = self.schedule_of(subscriber) if retries else ()
         decision = decide(reply, attempt_no, schedule, self._rng.random())
         started_ms = int(started.timestamp() * 1000)
@@ -89,7 +92,6 @@ class Attempter:
         return attempt
 
     def _tell(self, attempt: Attempt, delay_s: float | None) -> None:
-        self._metrics.attempts.labels(attempt.outcome).inc()
         self._metrics.attempt_seconds.labels(attempt.outcome).observe(attempt.duration_ms / 1000)
         if attempt.verdict == Verdict.DEAD:
             self._metrics.dead.inc()

@@ -31,6 +31,8 @@ class Transition:
     changes: Changes
     occurred_at: datetime | None
     first_seen: bool
+    state: View = ()
+    """The entity's tracked fields after the change; together with `changes`, those before it."""
 
 
 def pack(snapshot: Snapshot) -> bytes:
@@ -82,6 +84,7 @@ def transitions(family: Family, known: Snapshot | None, record: Record, details:
                 changes,
                 times[step.happened],
                 known is None,
+                record.view,
             )
         )
         current = arrived

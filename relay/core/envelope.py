@@ -44,7 +44,7 @@ def body_for(receiver: Receiver, entry: Entry) -> bytes:
 def headers_for(receiver: Receiver, event_id: str, body: bytes, now: datetime, agent: str) -> dict[str, str]:
     """Standard Webhooks headers for an attempt at `now`; two signatures while a rotation overlaps.
 
-    A subscriber's own headers cannot replace these: they come first.
+    A subscriber's own headers cannot replace these, however they are spelt.
     """
     timestamp_s = int(now.timestamp())
     signatures = [
@@ -53,14 +53,15 @@ def headers_for(receiver: Receiver, event_id: str, body: bytes, now: datetime, a
         if one.until is None or now < one.until
     ]
     standard = receiver.subscriber.format == "standard"
-    return {
-        **receiver.subscriber.headers,
+    own = {
         "content-type": STANDARD_TYPE if standard else CLOUDEVENTS_TYPE,
         "user-agent": agent,
         "webhook-id": event_id,
         "webhook-timestamp": str(timestamp_s),
         "webhook-signature": " ".join(signatures),
     }
+    # Header names are case-insensitive, a dict's keys are not: `Webhook-Id` would be sent next to `webhook-id`.
+    return {name: text for name, text in receiver.subscriber.headers.items() if name.lower() not in own} | own
 
 
 def _cloudevent(payload: bytes, entry: Entry) -> bytes:

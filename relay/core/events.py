@@ -3,7 +3,6 @@
 import base64
 import hashlib
 from datetime import UTC, datetime
-from typing import Any
 
 import msgspec
 
@@ -11,7 +10,7 @@ from relay.core.diff import Transition
 from relay.core.model import Details, Event, Observation
 
 _encoder = msgspec.json.Encoder()
-_decode_payload = msgspec.json.Decoder(dict[str, Any]).decode
+_decode_parts = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def rfc3339(moment: datetime | None) -> str | None:
@@ -24,8 +23,8 @@ def rfc3339(moment: datetime | None) -> str | None:
 def event_id(source: str, transition: Transition) -> str:
     """Id of a transition: the same whenever, wherever and however often it is told.
 
-    It hashes what the transition says (and so what distinguishes it from another with the same number, after a
-    lost tail), never when it was seen.
+    It hashes what the transition says: the entity's whole state before and after, which distinguishes it from
+    another with the same number (after a lost tail, or when a forgotten entity comes back), never when it was seen.
     """
     said = [
         source,
@@ -36,6 +35,7 @@ def event_id(source: str, transition: Transition) -> str:
         transition.status_to,
         sorted((name, change["from"], change["to"]) for name, change in transition.changes.items()),
         rfc3339(transition.occurred_at),
+        transition.state,
     ]
     return "evt_" + _short_hash(_encoder.encode(said))
 
@@ -83,9 +83,15 @@ def build(transition: Transition, seen: Observation, details: Details, *, after:
 
 
 def with_private(payload: bytes, private: bytes) -> bytes:
-    """Payload for a subscriber that may see the private fields of the record."""
+    """Payload for a subscriber that may see the private fields of the record; every value keeps its bytes."""
     if not private:
         return payload
-    content = _decode_payload(payload)
-    content["data"]["record"] |= _decode_payload(private)
+    content = _decode_parts(payload)
+    data = _decode_parts(content["data"])
+    data["record"] = _raw(_decode_parts(data["record"]) | _decode_parts(private))
+    content["data"] = _raw(data)
     return _encoder.encode(content)
+
+
+def _raw(fields: dict[str, msgspec.Raw]) -> msgspec.Raw:
+    return msgspec.Raw(_encoder.encode(fields))

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from relay.core.model import Details, Record, Step, View
-from relay.core.rows import entity_id, parse_time, reader, split, text_or_none
+from relay.core.rows import count, entity_id, number, parse_time, reader, split, text_or_none
 
 NO_SHOW, INCOMPLETE, COMPLETE, CANCELLED, SUBMITTED, GRADING = 2, 3, 4, 1, 50, 60
 FAILURES = {10: "storage_provisioning", 20: "creation", 30: "resume", 40: "save"}
@@ -91,17 +91,19 @@ class LabFamily:
         row = _read_row(raw)
         end = parse_time(row.end, "End", now)
         parse_time(row.start, "Start", now)
+        # Marks from the future would make every later row look older.
+        parse_time(row.last_activity, "LastActivity", now)
         percent = row.task_complete_percent if self._progress else None
         view = LabView(
-            row.completion_status,
+            int(number(row.completion_status, "CompletionStatus")),
             None if end is None else int(end.timestamp()),
             text_or_none(row.user_id),
             text_or_none(row.class_id),
-            _number(row.exam_score),
+            None if row.exam_score is None else number(row.exam_score, "ExamScore"),
             row.exam_passed,
-            None if percent is None else int(percent),
+            None if percent is None else count(percent, "TaskCompletePercent"),
         )
-        marks = (int(row.last_activity or 0), int(row.total_run_time_seconds or 0))
+        marks = (count(row.last_activity, "LastActivity"), count(row.total_run_time_seconds, "TotalRunTimeSeconds"))
         return Record(entity_id(row.lab_instance_id, "LabInstanceId"), view, marks, raw)
 
     def details(self, record: Record) -> Details:
@@ -158,6 +160,9 @@ _ARRIVALS = {
     GRADING: "lab.grading_started",
 } | {code: f"lab.failed.{name}" for code, name in FAILURES.items()}
 
+_AT_END = frozenset(_ARRIVALS.values()) - {"lab.grading_started"}
+"""What `End` dates: the grading of a lab, or a status nobody knows, comes at a time of its own."""
+
 _ORDER = (
     "lab.reassigned",
     "lab.engaged",
@@ -173,11 +178,6 @@ _ORDER = (
 
 def _place(step: Step) -> int:
     return _ORDER.index(step.event_type) if step.event_type in _ORDER else len(_ORDER)
-
-
-def _number(value: float | None) -> float | None:
-    """One spelling per value: the upstream writes 5, 5.0 and 5.00000 for the same score."""
-    return int(value) if value is not None and value.is_integer() else value
 
 
 def _progress_step(before: int | None, after: int | None) -> Step | None:
@@ -209,4 +209,4 @@ def _status_step(before: LabView, after: LabView) -> Step | None:
 def _arrival(lab: LabView) -> Step:
     """What reaching this state means, wherever the lab came from."""
     event_type = _ARRIVALS.get(lab.status, "lab.status_changed")
-    return Step(event_type, True, "ended" if lab.is_over else None)
+    return Step(event_type, True, "ended" if event_type in _AT_END else None)

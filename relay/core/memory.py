@@ -92,7 +92,11 @@ class Memory:
             if known is not None and self._refuses(known, record):
                 digest.older += 1
                 continue
-            change = self._change(known, record, seen, silent=silent)
+            try:
+                change = self._change(known, record, seen, silent=silent)
+            except InvalidRecordError as error:
+                digest.invalid[str(error)] += 1
+                continue
             if change is not None:
                 digest.changes.append(change)
             elif known is not None:
@@ -155,7 +159,7 @@ class Memory:
         snapshot = known.snapshot if known else None
         details = self._family.details(record)
         told = transitions(self._family, snapshot, record, details)
-        after = known.seen_at if known else None
+        after = min(known.seen_at, seen.at) if known else None  # a clock may have been set back
         events = tuple(build(transition, seen, details, after=after) for transition in told)
         sequence = (snapshot.sequence if snapshot else 0) + len(told)
         new = pack(Snapshot(sequence, seen_at_s, record.marks, record.view))

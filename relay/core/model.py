@@ -77,7 +77,7 @@ class Family(Protocol):
         ...
 
     def details(self, record: Record) -> Details:
-        """Read the rest of a row that `read` accepted."""
+        """Read the rest of a row that `read` accepted; raises `InvalidRecordError` if that cannot be passed on."""
         ...
 
     def status(self, view: View) -> str:

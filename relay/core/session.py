@@ -8,7 +8,7 @@ import msgspec
 
 from relay.core.errors import InvalidRecordError
 from relay.core.model import Details, Record, Step, View
-from relay.core.rows import entity_id, parse_time, reader, split, text_or_none
+from relay.core.rows import count, entity_id, parse_time, reader, split, text_or_none
 
 INCOMPLETE, COMPLETED, DISCARDED, PENDING = "Incomplete", "Completed", "Discarded", "Pending Scoring"
 MAX_STATUS_LENGTH = 100
@@ -49,9 +49,13 @@ class SessionFamily:
         if not row.status or len(row.status) > MAX_STATUS_LENGTH:
             raise InvalidRecordError("status is empty or too long")
         parse_time(row.dt_started, "dt_started", now)
-        parse_time(row.dt_completed, "dt_completed", now)
+        completed = parse_time(row.dt_completed, "dt_completed", now)
         attempted = row.num_attempted if self._progress else None
-        view = SessionView(row.status, row.dt_completed or None, None if attempted is None else int(attempted))
+        view = SessionView(
+            row.status,
+            None if completed is None else _spelled(completed),
+            None if attempted is None else count(attempted, "num_attempted"),
+        )
         return Record(entity_id(row.session_id, "session_id"), view, (), raw)
 
     def details(self, record: Record) -> Details:
@@ -87,6 +91,11 @@ class SessionFamily:
         if before.attempted is not None and after.attempted is not None and after.attempted > before.attempted:
             steps.insert(0, Step("session.progressed"))
         return [step for step in steps if step is not None]
+
+
+def _spelled(moment: datetime) -> str:
+    """One spelling per moment, the vendor's own: `.000` or `+00:00` instead of `Z` is no resubmission."""
+    return moment.isoformat().replace("+00:00", "Z")
 
 
 _OTHER = Step("session.status_changed", True)

@@ -51,6 +51,8 @@ def verify(secrets: Sequence[str], message_id: str, timestamp_s: int, payload: b
 
     The caller judges the timestamp's age (the specification suggests five minutes).
     """
+    if not (message_id + signature_header).isascii():
+        return False
     expected = [sign(secret, message_id, timestamp_s, payload).encode() for secret in secrets]
     given = [part.encode() for part in signature_header.split(" ")]
     return any(hmac.compare_digest(one, other) for one in expected for other in given)

@@ -40,8 +40,10 @@ def _read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); check --config or RELAY_CONFIG") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: is not valid TOML: {error}") from None
+    except (ValueError, RecursionError) as error:
+        # tomllib's own messages say where, and hold one character at most; another error's may hold more.
+        reason = f": {error}" if isinstance(error, tomllib.TOMLDecodeError) else ""
+        raise ConfigError(f"{path}: is not valid TOML{reason}") from None
 
 
 def _overlay(values: dict[str, Any], origins: dict[tuple[str, ...], str], variable: str, text: str) -> None:
@@ -55,7 +57,7 @@ def _overlay(values: dict[str, Any], origins: dict[tuple[str, ...], str], variab
     if text[:1] in ("[", "{"):
         try:
             table[path[-1]] = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ConfigError(f"{variable}: begins like JSON but is not valid JSON") from None
     else:
         table[path[-1]] = text
@@ -81,13 +83,13 @@ def _read_files(values: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]
 def _read_secret(path: Path, setting: str) -> Any:
     try:
         text = path.read_text("utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not text"
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not text, or not a path"
         raise ConfigError(f"{setting}: {path} cannot be read ({reason})") from None
     if text[:1] == "[":
         try:
             return json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ConfigError(f"{setting}: {path} begins like JSON but is not valid JSON") from None
     return text
 

@@ -1,5 +1,6 @@
 """What can be set, with its defaults. Names are part of the public face."""
 
+import re
 from base64 import b64decode
 from binascii import Error as BinasciiError
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
@@ -23,11 +24,17 @@ from relay.core.retry import DEFAULT_SCHEDULE_S
 
 PREFIX = "RELAY_"
 DAY_S = 86_400
+MAX_RETENTION_S = 3650 * DAY_S
 MIN_TOKEN_LENGTH = 16
+
+_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(%[A-Za-z0-9]+)?")
+_PORT = re.compile(r"[0-9]{1,5}")
+_URL_TEXT = re.compile(r"[!-~]+")
+"""A parser would drop a tab or a line feed without a word."""
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
 
 
 class Address(_Model):
@@ -53,14 +60,19 @@ def _address(value: object) -> object:
     if not isinstance(value, str):
         return value
     host, separator, port = value.rpartition(":")
-    if not separator or not host or not port.isdigit():
+    host = host.removeprefix("[").removesuffix("]")
+    if not separator or not _HOST.fullmatch(host) or not _PORT.fullmatch(port):
         raise ValueError("write it as host:port, for example 127.0.0.1:8080")
-    return {"host": host.strip("[]"), "port": int(port)}
+    return {"host": host, "port": int(port)}
 
 
 def _http_url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # its message may repeat what stands before an @
+        usable = False
+    if not usable or not _URL_TEXT.fullmatch(value):
         raise ValueError("write a full address that begins with https:// (or http://)")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ValueError("it must not hold a user name, a password, a query or a fragment")
@@ -70,8 +82,8 @@ def _http_url(value: str) -> str:
 def _network(value: object) -> object:
     try:
         return ip_network(value) if isinstance(value, str) else value
-    except ValueError as error:
-        raise ValueError(f"write a range such as 10.0.0.0/8 ({error})") from None
+    except ValueError:
+        raise ValueError("write a range such as 10.0.0.0/8, without bits beyond the prefix") from None
 
 
 def _token(value: SecretStr) -> SecretStr:
@@ -100,7 +112,8 @@ Token = Annotated[SecretStr, AfterValidator(_token)]
 EncryptionKey = Annotated[SecretStr, AfterValidator(_encryption_key)]
 Credential = Annotated[SecretStr, Field(min_length=1)]
 SourceName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Interval = Annotated[float, Field(gt=0, le=DAY_S)]
+Delay = Annotated[float, Field(gt=0, le=30 * DAY_S)]
 
 
 class _Source(_Model):
@@ -116,7 +129,7 @@ class LodSource(_Source):
     kind: Literal["lod"]
     base_url: HttpUrl = "https://labondemand.com/api/v3"
     api_key: Credential
-    interval_s: Positive = 30
+    interval_s: Interval = 30
     overlap_s: float = Field(default=900, ge=60, le=6 * DAY_S)
     sweep_s: float = Field(default=900, ge=0)
     """How often a poll asks for the widest window (seven days); 0: never."""
@@ -131,7 +144,7 @@ class LearnositySource(_Source):
     consumer_key: Credential
     consumer_secret: Credential
     domain: str = Field(min_length=1)
-    interval_s: Positive = 10
+    interval_s: Interval = 10
     overlap_s: float = Field(default=120, ge=1, le=6 * DAY_S)
     settle_s: float = Field(default=2, ge=0, le=300)
     """How far behind the upstream's clock a poll ends, so that its pages do not move while they are read."""
@@ -157,15 +170,15 @@ class Redis(_Model):
 class Retry(_Model):
     """When a failed delivery is tried again."""
 
-    schedule_s: tuple[Positive, ...] = Field(default=DEFAULT_SCHEDULE_S, min_length=1, max_length=50)
+    schedule_s: tuple[Delay, ...] = Field(default=DEFAULT_SCHEDULE_S, min_length=1, max_length=50)
 
 
 class Retention(_Model):
     """How long things are kept, in seconds."""
 
-    events_s: float = Field(default=30 * DAY_S, ge=3600)
-    attempts_s: float = Field(default=7 * DAY_S, ge=3600)
-    entities_s: float = Field(default=90 * DAY_S, ge=DAY_S)
+    events_s: float = Field(default=30 * DAY_S, ge=3600, le=MAX_RETENTION_S)
+    attempts_s: float = Field(default=7 * DAY_S, ge=3600, le=MAX_RETENTION_S)
+    entities_s: float = Field(default=90 * DAY_S, ge=DAY_S, le=MAX_RETENTION_S)
 
 
 class Sandbox(_Model):
@@ -207,7 +220,7 @@ class Settings(_Model):
         if "relay" in self.sources:
             raise ValueError("sources.relay: this name is the relay's own; choose another")
         if self.redis_url is not None:
-            scheme = urlsplit(self.redis_url.get_secret_value()).scheme
+            scheme = self.redis_url.get_secret_value().partition("://")[0].lower()
             if scheme not in ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster"):
                 raise ValueError(
                     "redis_url: begins with redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://"
@@ -216,9 +229,7 @@ class Settings(_Model):
                 if not getattr(self, name):
                     raise ValueError(f"{name}: required with redis_url (set {PREFIX}{name.upper()} to a JSON list)")
         if not self.listen.is_loopback and not self.admin_tokens:
-            raise ValueError(
-                f"admin_tokens: required to listen on {self.listen}, which others can reach (set RELAY_ADMIN_TOKENS)"
-            )
+            raise ValueError("admin_tokens: required where other machines can reach listen (set RELAY_ADMIN_TOKENS)")
         if self.listen.port and self.listen == self.ops_listen:
             raise ValueError("ops_listen: must differ from listen")
         return self

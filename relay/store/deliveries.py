@@ -105,17 +105,19 @@ class DeliveryStore:
 
     async def state(self, subscriber_id: str, place: Place, attempts: int) -> DeliveryState:
         """Where a delivery stands; `attempts` is the most that its schedule allows."""
-        shard = shard_of(subscriber_id)
-        members = [str(Waiting(subscriber_id, place, no)) for no in range(1, attempts + 2)]
+        return (await self.states([(subscriber_id, place)], attempts))[0]
+
+    async def states(self, deliveries: Sequence[tuple[str, Place]], attempts: int) -> list[DeliveryState]:
+        """Where each of several deliveries stands, in one round trip."""
         pipe = self._client.pipeline(transaction=False)
-        pipe.hmget(self._keys.cursors(shard), [subscriber_id, SHARD_CURSOR])
-        pipe.zmscore(self._keys.retries(shard), members)
-        pipe.zscore(self._keys.dead(subscriber_id), str(place))
-        (own, shared), scores, dead_at_ms = await pipe.execute()
-        waiting = [(no, int(due)) for no, due in enumerate(scores, start=1) if due is not None]
-        attempt_no, due_ms = waiting[-1] if waiting else (None, None)
-        cursor = Place.parse(own or shared or b"0-0")
-        return DeliveryState(cursor, attempt_no, due_ms, None if dead_at_ms is None else int(dead_at_ms))
+        for subscriber_id, place in deliveries:
+            shard = shard_of(subscriber_id)
+            members = [str(Waiting(subscriber_id, place, no)) for no in range(1, attempts + 2)]
+            pipe.hmget(self._keys.cursors(shard), [subscriber_id, SHARD_CURSOR])
+            pipe.zmscore(self._keys.retries(shard), members)
+            pipe.zscore(self._keys.dead(subscriber_id), str(place))
+        replies = await pipe.execute()
+        return [_state(*replies[at : at + 3]) for at in range(0, len(replies), 3)]
 
     async def attempts(
         self, shard: int, newest: str = "+", oldest: str = "-", count: int = 100
@@ -142,3 +144,66 @@ class DeliveryStore:
         for shard in shards:
             pipe.xtrim(self._keys.attempts(shard), minid=f"{max(before_ms, 0)}-0", approximate=True)
         await pipe.execute()
+
+    async def read_attempts(
+        self, starts: Sequence[tuple[int, str]], count: int, *, newest_first: bool
+    ) -> list[list[tuple[Place, list[Attempt]]]]:
+        """For each (shard, place to begin at) up to `count` groups of attempts, in one round trip.
+
+        A place is a stream's id, `-`, `+`, or an id after `(`, which leaves that group out.
+        """
+        pipe = self._client.pipeline(transaction=False)
+        for shard, start in starts:
+            key = self._keys.attempts(shard)
+            if newest_first:
+                pipe.xrevrange(key, start, "-", count)
+            else:
+                pipe.xrange(key, start, "+", count)
+        replies = await pipe.execute()
+        return [[(Place.parse(at), _unpack(fields[b"a"])) for at, fields in groups] for groups in replies]
+
+    async def waiting_after(
+        self, shards: Sequence[int], after: tuple[int, str], count: int
+    ) -> list[tuple[int, Waiting]]:
+        """Up to `count` retries of these shards beyond (due ms, member), the next one due first."""
+        due_ms, member = after
+        pipe = self._client.pipeline(transaction=False)
+        for shard in shards:
+            key = self._keys.retries(shard)
+            pipe.zrangebyscore(key, due_ms, due_ms, withscores=True)
+            pipe.zrangebyscore(key, f"({due_ms}", "+inf", start=0, num=count, withscores=True)
+        found = [(int(due), name) for reply in await pipe.execute() for name, due in reply]
+        beyond = sorted(one for one in found if one > (due_ms, member.encode()))
+        return [(due, Waiting.parse(name)) for due, name in beyond[:count]]
+
+    async def dead_before(
+        self, subscriber_ids: Sequence[str], before: tuple[int, str, str] | None, count: int
+    ) -> list[tuple[int, str, Place]]:
+        """Up to `count` dead letters of these subscribers, the latest first: ms of death, subscriber, place.
+
+        `before` is (ms, subscriber, place) of the last one that is known already.
+        """
+        top = "+inf" if before is None else f"({before[0]}"
+        pipe = self._client.pipeline(transaction=False)
+        for subscriber_id in subscriber_ids:
+            key = self._keys.dead(subscriber_id)
+            pipe.zrevrangebyscore(key, top, "-inf", start=0, num=count, withscores=True)
+            if before is not None:
+                pipe.zrangebyscore(key, before[0], before[0], withscores=True)
+        replies = await pipe.execute()
+        per_subscriber = 1 if before is None else 2
+        found = [
+            (int(at), subscriber_ids[number // per_subscriber], place.decode())
+            for number, reply in enumerate(replies)
+            for place, at in reply
+        ]
+        earlier = sorted((one for one in found if before is None or one < before), reverse=True)
+        return [(at, subscriber_id, Place.parse(place)) for at, subscriber_id, place in earlier[:count]]
+
+
+def _state(cursors: Sequence[bytes | None], scores: Sequence[float | None], dead_at_ms: float | None) -> DeliveryState:
+    own, shared = cursors
+    waiting = [(no, int(due)) for no, due in enumerate(scores, start=1) if due is not None]
+    attempt_no, due_ms = waiting[-1] if waiting else (None, None)
+    cursor = Place.parse(own or shared or b"0-0")
+    return DeliveryState(cursor, attempt_no, due_ms, None if dead_at_ms is None else int(dead_at_ms))

@@ -25,6 +25,8 @@ __all__ = ["EmbeddedStore", "StoreUnavailableError"]
 
 POLL_S = 0.005
 STOP_S = 10.0
+FATAL = 1
+"""Exit status of a server that cannot start; one that was killed meanwhile is simply started again."""
 
 
 class EmbeddedStore:
@@ -136,16 +138,15 @@ class EmbeddedStore:
             await asyncio.sleep(POLL_S)
 
     async def _attach_or_start(self) -> None:
-        started_now = False
+        started: subprocess.Popen[bytes] | None = None
         deadline = time.monotonic() + self._patience_s
         while (health := await process.probe(self._known_socket())) is not Health.READY:
             if health is Health.LOADING:
                 deadline = time.monotonic() + self._patience_s
             elif not self._is_running():
-                if started_now:
+                if started is not None and started.returncode == FATAL:
                     raise StoreUnavailableError(process.last_words(self._dir, process.find_binary(), self._log_start))
-                self._server = self._try_start()
-                started_now = self._server is not None
+                self._server = started = self._try_start()
             if time.monotonic() > deadline:
                 self._give_up()
             await asyncio.sleep(POLL_S)

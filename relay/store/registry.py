@@ -44,6 +44,11 @@ class RegistryStore:
     async def delete(self, old: Subscriber) -> None:
         """Remove, with its cursor and its dead letters."""
         await self._put(old.id, _encode(old), b"")
+        await self._client.hdel(self._keys.meta, f"test:{old.id}")
+
+    async def next_test_no(self, subscriber_id: str) -> int:
+        """Number of the next test of a subscriber, from 1; no two tests share one."""
+        return int(await self._client.hincrby(self._keys.meta, f"test:{subscriber_id}", 1))
 
     async def _put(self, subscriber_id: str, expected: bytes, new: bytes) -> None:
         keys = self._keys

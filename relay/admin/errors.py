@@ -1,0 +1,77 @@
+"""The one place where a request's failure becomes an answer. Nothing internal leaves through it."""
+
+import re
+import secrets
+from typing import Final
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from relay.admin.problems import ProblemError, problem_response
+from relay.admin.requests import MAX_BODY_BYTES
+from relay.admin.security import REQUEST_ID
+from relay.store.errors import STORE_ERRORS
+
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_UNREAD: Final = frozenset({401, 408, 413, 415, 429})
+"""Answers after which the rest of the body is not waited for."""
+
+log = structlog.get_logger()
+
+
+@web.middleware
+async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Give the request its id and answer whatever it ends with."""
+    given = request.headers.get("X-Request-Id", "")
+    request_id = given if _REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(8)}"
+    request[REQUEST_ID] = request_id
+    response = await _answer(request, handler)
+    if response.status in _UNREAD and request.can_read_body:
+        response.force_close()
+    response.headers["X-Request-Id"] = request_id
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
+async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except ProblemError as problem:
+        return problem.response()
+    except web.HTTPException as error:
+        return _from_http(request, error)
+    except STORE_ERRORS as error:
+        log.warning("admin.store_error", error=type(error).__name__, request_id=request[REQUEST_ID])
+        retry = {"Retry-After": "1"}
+        return ProblemError("store-unavailable", "nothing is lost; try again shortly", headers=retry).response()
+    except Exception:  # noqa: BLE001 - whatever it is, the caller gets a problem and the log the rest
+        log.error(
+            "admin.failed",
+            method=request.method,
+            route=_route(request),
+            request_id=request[REQUEST_ID],
+            exc_info=True,  # the log writes tracebacks without local variables
+        )
+        return ProblemError("internal", "the relay's log tells more under this answer's X-Request-Id").response()
+
+
+def _route(request: web.Request) -> str | None:
+    """The route's pattern: the path itself may hold somebody's id."""
+    resource = request.match_info.route.resource
+    return resource.canonical if resource else None
+
+
+def _from_http(request: web.Request, error: web.HTTPException) -> web.Response:
+    """What aiohttp itself has raised."""
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allow = {"Allow": ", ".join(sorted(error.allowed_methods))}
+        if request.method == "OPTIONS":
+            return web.Response(status=204, headers=allow)
+        return ProblemError("method-not-allowed", f"use {allow['Allow']}", headers=allow).response()
+    if isinstance(error, web.HTTPNotFound):
+        return ProblemError("not-found", "no route has this path; the API's paths begin with /v1/").response()
+    if isinstance(error, web.HTTPRequestEntityTooLarge):
+        return ProblemError("body-too-large", f"send at most {MAX_BODY_BYTES} bytes").response()
+    return problem_response(f"http-{error.status}", error.status, error.reason, "the request cannot be served")

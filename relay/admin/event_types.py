@@ -1,0 +1,54 @@
+"""The catalogue of event types."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from aiohttp import web
+from pydantic import BaseModel, Field
+
+from relay.admin.pages import PageQuery, json_response, page_of
+from relay.admin.problems import not_found
+from relay.admin.requests import read_query
+from relay.admin.routes import Route
+from relay.core.catalogue import EventType, catalogue
+
+
+class EventTypeOut(BaseModel):
+    """One type of event."""
+
+    type: str
+    description: str
+    schema_: dict[str, Any] = Field(alias="schema")
+    example: dict[str, Any]
+
+
+class EventTypes:
+    """The routes below /v1/event-types."""
+
+    def routes(self) -> Sequence[Route]:
+        """Its part of the table."""
+        answers = {200: EventTypeOut}
+        return (
+            Route("GET", "/v1/event-types", self._list, "List the event types", answers, query=PageQuery),
+            Route("GET", "/v1/event-types/{type}", self._get, "Show an event type", answers),
+        )
+
+    async def _list(self, request: web.Request) -> web.Response:
+        query = read_query(request, PageQuery)
+        return page_of(catalogue().values(), query, key=lambda one: one.name, show=_shown)
+
+    async def _get(self, request: web.Request) -> web.Response:
+        found = catalogue().get(request.match_info["type"])
+        if found is None:
+            raise not_found("event type")
+        return json_response(_shown(found))
+
+
+def _shown(one: EventType) -> dict[str, Any]:
+    return {
+        "type": one.name,
+        "description": one.description,
+        "schema": one.schema,
+        "example": msgspec.Raw(one.example),
+    }

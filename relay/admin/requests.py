@@ -1,0 +1,52 @@
+"""Reading what a caller sends: bodies within bounds of size and time, query strings without surprises."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final, TypeVar
+
+import msgspec
+from aiohttp import web
+from pydantic import BaseModel, ValidationError
+
+from relay.admin.problems import FieldError, ProblemError, from_validation, invalid
+
+MAX_BODY_BYTES: Final = 64 * 1024
+BODY_S: Final = 10.0
+"""Time within which a body must have arrived."""
+JSON_TYPES: Final = ("application/json",)
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+async def read_object(request: web.Request, media_types: Sequence[str] = JSON_TYPES) -> dict[str, Any]:
+    """The body, a JSON object; raises `ProblemError`."""
+    if request.content_type not in media_types or (request.charset or "utf-8").lower() != "utf-8":
+        raise ProblemError("unsupported-media-type", f"send Content-Type: {media_types[0]}, in UTF-8")
+    try:
+        async with asyncio.timeout(BODY_S):
+            raw = await request.read()
+    except TimeoutError:
+        raise ProblemError("body-timeout", f"send the whole body within {BODY_S:g} s") from None
+    try:
+        body = msgspec.json.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise ProblemError("malformed-json", "send one JSON object (RFC 8259)") from None
+    if not isinstance(body, dict):
+        raise invalid(FieldError("", "must be a JSON object"))
+    return body
+
+
+def read_query(request: web.Request, model: type[ModelT]) -> ModelT:
+    """The query string as `model`; an unknown or a repeated parameter is an error that names it."""
+    repeated = sorted(name for name in set(request.query) if len(request.query.getall(name)) > 1)
+    if repeated:
+        raise invalid(*(FieldError(f"/{name}"[:100], "is given more than once") for name in repeated))
+    try:
+        return model.model_validate(dict(request.query))
+    except ValidationError as error:
+        raise from_validation(error, names(model)) from None
+
+
+def names(model: type[BaseModel]) -> list[str]:
+    """The names of a model's fields as callers write them."""
+    return [field.alias or name for name, field in model.model_fields.items()]

@@ -1,0 +1,119 @@
+"""Sources: how fresh what the relay knows is."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+from aiohttp import web
+from pydantic import BaseModel
+
+from relay.admin.pages import NameCursor, PageQuery, decode_cursor, json_response, page_response
+from relay.admin.problems import not_found
+from relay.admin.requests import read_query
+from relay.admin.routes import Route
+from relay.admin.security import audit
+from relay.clock import Clock
+from relay.core.events import rfc3339
+from relay.core.health import Status
+from relay.store import Store
+
+_decode_status = msgspec.json.Decoder(Status).decode
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """A configured source."""
+
+    name: str
+    kind: str
+    interval_s: float
+
+
+class SourceOut(BaseModel):
+    """A source, what its last poll came to, and how far it was read."""
+
+    name: str
+    kind: str
+    interval_s: float
+    status: Literal["pending", "ok", "failing", "degraded"]
+    watermark: str | None
+    lag_s: float | None
+    last_poll_at: str | None
+    last_good_poll_at: str | None
+    failures: int
+    error: dict[str, str] | None
+    rows: int
+    entities: int
+    open_entities: int
+    older_rows: int
+    invalid_rows: dict[str, int]
+
+
+class PollOut(BaseModel):
+    """A poll was asked for."""
+
+    source: str
+    requested_at: str
+
+
+class Sources:
+    """The routes below /v1/sources."""
+
+    def __init__(self, store: Store, sources: Sequence[SourceInfo], clock: Clock) -> None:
+        self._store = store
+        self._sources: Mapping[str, SourceInfo] = {one.name: one for one in sorted(sources, key=lambda one: one.name)}
+        self._clock = clock
+
+    def routes(self) -> Sequence[Route]:
+        """Its part of the table."""
+        path, found = "/v1/sources", {200: SourceOut}
+        return (
+            Route("GET", path, self._list, "List the sources with their freshness", found, query=PageQuery),
+            Route("GET", f"{path}/{{name}}", self._get, "Show a source", found),
+            Route("POST", f"{path}/{{name}}/poll", self._poll, "Poll a source now", {202: PollOut}),
+        )
+
+    async def _list(self, request: web.Request) -> web.Response:
+        query = read_query(request, PageQuery)
+        after = decode_cursor(query.cursor, NameCursor).key if query.cursor else ""
+        rest = [one for name, one in self._sources.items() if name > after]
+        page = rest[: query.limit]
+        following = NameCursor(page[-1].name) if len(rest) > len(page) else None
+        return page_response(await self._shown(page), following)
+
+    async def _get(self, request: web.Request) -> web.Response:
+        return json_response((await self._shown([self._find(request)]))[0])
+
+    async def _poll(self, request: web.Request) -> web.Response:
+        source = self._find(request)
+        await self._store.log.announce("poll", source.name)
+        audit(request, "source.poll", source.name)
+        return json_response({"source": source.name, "requested_at": rfc3339(self._clock.now())}, 202)
+
+    def _find(self, request: web.Request) -> SourceInfo:
+        source = self._sources.get(request.match_info["name"])
+        if source is None:
+            raise not_found("source")
+        return source
+
+    async def _shown(self, sources: Sequence[SourceInfo]) -> list[dict[str, Any]]:
+        if not sources:
+            return []
+        fields = [name for one in sources for name in (f"wm:{one.name}", f"status:{one.name}")]
+        values = await self._store.snapshots.meta(*fields)
+        return [self._show(one, *values[at : at + 2]) for one, at in zip(sources, range(0, len(values), 2), strict=True)]
+
+    def _show(self, source: SourceInfo, watermark: str | None, status: str | None) -> dict[str, Any]:
+        read_to = None if watermark is None else datetime.fromisoformat(watermark)
+        lag_s = None if read_to is None else round(max((self._clock.now() - read_to).total_seconds(), 0.0), 3)
+        known = Status() if status is None else _decode_status(status)
+        return {
+            "name": source.name,
+            "kind": source.kind,
+            "interval_s": source.interval_s,
+            "watermark": rfc3339(read_to),
+            "lag_s": lag_s,
+            **msgspec.structs.asdict(known),
+        }

@@ -1,0 +1,224 @@
+"""What a subscriber may look like from outside: validation on the way in, nothing secret on the way out."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal, cast
+
+import msgspec
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+)
+
+from relay.core.addresses import UrlRefusedError
+from relay.core.catalogue import covers_any, nearest
+from relay.core.signing import InvalidSecretError, format_secret, secret_key
+from relay.core.subscriber import Filter, Format, Subscriber
+
+MAX_WAIT_S: Final = 7 * 86_400
+MAX_HEADERS: Final = 20
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
+"""A field name as RFC 9110 (5.6.2) has it."""
+_VALUE: Final = re.compile(r"(?:[\x21-\x7e](?:[\x20-\x7e]{0,1022}[\x21-\x7e])?)?")
+_RESERVED: Final = frozenset(
+    {"connection", "expect", "host", "http2-settings", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
+    | {"user-agent", "accept-encoding"}
+)
+_RESERVED_PREFIXES: Final = ("content-", "webhook-", "proxy-")
+
+
+@dataclass(frozen=True, slots=True)
+class UrlPolicy:
+    """How a URL is judged."""
+
+    normalise: Callable[[str], str]
+    """Raises `UrlRefusedError`."""
+    keep: str | None = None
+    """A URL that is registered already: it is not judged again."""
+
+
+def event_type_pattern(value: str) -> str:
+    """A pattern that can match; the message says what may have been meant."""
+    if covers_any(value):
+        return value
+    near = nearest(value)
+    hint = f"did you mean {' or '.join(near)}?" if near else "GET /v1/event-types lists them"
+    raise ValueError(f"matches no event type: {hint}")
+
+
+def _number_as_text(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _header_name(value: str) -> str:
+    if not _TOKEN.fullmatch(value):
+        raise ValueError("is not a header name of at most 100 characters (RFC 9110)")
+    if value.lower() in _RESERVED or value.lower().startswith(_RESERVED_PREFIXES):
+        raise ValueError("is the relay's own or the connection's: choose another name")
+    return value
+
+
+def _header_value(value: str) -> str:
+    if not _VALUE.fullmatch(value):
+        raise ValueError("must be at most 1,024 printable ASCII characters, without spaces at its ends")
+    return value
+
+
+def _secret(value: SecretStr) -> SecretStr:
+    try:
+        return SecretStr(format_secret(secret_key(value.get_secret_value())))
+    except InvalidSecretError as error:
+        raise ValueError(f"{error}; leave it out to have one made") from None
+
+
+def _short(value: float) -> float:
+    return int(value) if value.is_integer() else value
+
+
+Number = Annotated[float, PlainSerializer(_short)]
+"""Written as 15, not as 15.0."""
+Pattern = Annotated[str, StringConstraints(max_length=100), AfterValidator(event_type_pattern)]
+Id = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Ids = Annotated[list[Id], Field(max_length=100)]
+NumberedIds = Annotated[list[Annotated[Id, BeforeValidator(_number_as_text)]], Field(max_length=100)]
+HeaderName = Annotated[str, AfterValidator(_header_name)]
+HeaderValue = Annotated[str, AfterValidator(_header_value)]
+Wait = Annotated[Number, Field(gt=0, le=MAX_WAIT_S, allow_inf_nan=False)]
+
+
+class FilterIn(BaseModel):
+    """Conditions on an event; an empty list means any, and all that are not empty must hold."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True)
+
+    sources: Ids = []
+    user_ids: Ids = []
+    class_ids: Ids = []
+    lab_profile_ids: NumberedIds = []
+    activity_ids: Ids = []
+    from_: Ids = Field(default=[], alias="from")
+    to: Ids = []
+
+
+class SubscriberIn(BaseModel):
+    """What can be set. With a `UrlPolicy` as context the URL comes out normalised."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+
+    url: str
+    description: str = Field(default="", max_length=1000)
+    enabled: bool = True
+    event_types: list[Pattern] = Field(default=["*"], min_length=1, max_length=50)
+    filter: FilterIn = FilterIn()
+    headers: dict[HeaderName, HeaderValue] = Field(default={}, max_length=MAX_HEADERS)
+    format: Format = "standard"
+    ordering: Literal["none"] = "none"
+    max_in_flight: int = Field(default=16, ge=1, le=256)
+    rate_per_s: None = None
+    timeout_s: Number = Field(default=15.0, ge=1, le=60, allow_inf_nan=False)
+    retry_schedule_s: list[Wait] | None = Field(default=None, min_length=1, max_length=50)
+    include_pii: bool = False
+
+    @field_validator("url")
+    @classmethod
+    def _url(cls, value: str, info: ValidationInfo) -> str:
+        policy = cast("UrlPolicy", info.context)
+        if value == policy.keep:
+            return value
+        try:
+            return policy.normalise(value)
+        except UrlRefusedError as error:
+            raise ValueError(str(error)) from None
+
+    @field_validator("ordering", mode="before")
+    @classmethod
+    def _ordering(cls, value: object) -> object:
+        if value == "entity":
+            raise ValueError("entity is not available in this version: leave it out, or write none")
+        return value
+
+    @field_validator("rate_per_s", mode="before")
+    @classmethod
+    def _rate(cls, value: object) -> object:
+        if value is not None:
+            raise ValueError("is not available in this version: leave it out, or write null")
+        return value
+
+    @field_validator("headers")
+    @classmethod
+    def _headers(cls, value: dict[str, str]) -> dict[str, str]:
+        if len({name.lower() for name in value}) < len(value):
+            raise ValueError("names one header twice (case does not count)")
+        return value
+
+    def content(self) -> dict[str, Any]:
+        """The fields as `Subscriber` has them."""
+        values = self.model_dump(mode="python", by_alias=False, exclude={"secret"})
+        values["filter"] = Filter(**{name: tuple(ids) for name, ids in values["filter"].items()})
+        values["event_types"] = tuple(self.event_types)
+        values["timeout_s"] = self.timeout_s
+        values["retry_schedule_s"] = None if self.retry_schedule_s is None else tuple(self.retry_schedule_s)
+        return values
+
+
+class NewSubscriber(SubscriberIn):
+    """A registration; a `secret` may be brought along."""
+
+    secret: Annotated[SecretStr, Field(strict=False), AfterValidator(_secret)] | None = None
+
+
+class StateOut(BaseModel):
+    """How deliveries have been going."""
+
+    status: Literal["ok", "failing", "disabled"]
+    reason: str | None
+    failing_since: str | None
+
+
+class SubscriberOut(BaseModel):
+    """A subscriber as it is shown."""
+
+    id: str
+    url: str
+    description: str
+    enabled: bool
+    event_types: list[str]
+    filter: FilterIn
+    headers: dict[str, str]
+    format: Format
+    ordering: Literal["none", "entity"]
+    max_in_flight: int
+    rate_per_s: Number | None
+    timeout_s: Number
+    retry_schedule_s: list[Number] | None
+    include_pii: bool
+    state: StateOut
+    created_at: str
+    updated_at: str
+
+
+class CreatedSubscriber(SubscriberOut):
+    """The only answer that holds the secret."""
+
+    secret: str
+
+
+def shown(subscriber: Subscriber) -> dict[str, Any]:
+    """Everything but the secrets."""
+    values = msgspec.to_builtins(subscriber)
+    return SubscriberOut.model_validate(values).model_dump(mode="json", by_alias=True)
+
+
+def settable(subscriber: Subscriber) -> dict[str, Any]:
+    """What a merge patch is applied to."""
+    fields = set(SubscriberIn.model_fields)
+    return {name: value for name, value in shown(subscriber).items() if name in fields}

@@ -1,0 +1,1 @@
+"""Benchmarks: ratios against the bare clients, measured in one run on one machine."""
