@@ -61,7 +61,11 @@ def _sandbox(arguments: argparse.Namespace) -> int:
 def _listen(arguments: argparse.Namespace) -> int:
     async def serve() -> int:
         receiver = listen.Listener(
-            port=arguments.port, secrets=arguments.secret or (), as_json=arguments.json, out=sys.stdout
+            host=arguments.host,
+            port=arguments.port,
+            secrets=arguments.secret or (),
+            as_json=arguments.json,
+            out=sys.stdout,
         )
         try:
             await receiver.start()
@@ -96,7 +100,7 @@ def _roles(text: str) -> frozenset[str]:
 
 def _announce(settings: Settings) -> None:
     """Say where everything is, with lines that are ready to paste."""
-    command = shlex.quote(os.path.relpath(sys.argv[0])) if Path(sys.argv[0]).exists() else "relay"
+    command = _command()
     if settings.admin_tokens:
         token, where = "$RELAY_TOKEN", "one of RELAY_ADMIN_TOKENS"
     else:
@@ -125,6 +129,14 @@ def _announce(settings: Settings) -> None:
         print("\n".join([*lines, ""]), flush=True)
 
 
+def _command() -> str:
+    """How this command was called, ready to paste."""
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m relay"
+    return shlex.quote(os.path.relpath(called)) if called.exists() else "relay"
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="relay", description="Webhook relay for learning systems.")
     parser.add_argument("--version", action="version", version=f"relay {__version__}")
@@ -150,6 +162,7 @@ def _parser() -> argparse.ArgumentParser:
     sandbox.set_defaults(run=_sandbox)
 
     receiver = commands.add_parser("listen", help="a receiver for development that verifies signatures")
+    receiver.add_argument("--host", default="127.0.0.1", metavar="HOST", help="where to listen (default: 127.0.0.1)")
     receiver.add_argument("--port", default=9000, type=_port, metavar="PORT", help="default: 9000")
     receiver.add_argument(
         "--secret", action="append", metavar="whsec_…", help="verify with this secret; may be repeated"

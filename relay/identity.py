@@ -51,6 +51,8 @@ def dead_neighbours(owners: Sequence[str]) -> list[str]:
 
 
 def _is_alive(pid: str) -> bool:
+    if pid == str(os.getpid()):
+        return False  # this process has not joined yet: its namesake is a predecessor (in a container both are 1)
     try:
         os.kill(int(pid), 0)
     except ProcessLookupError:

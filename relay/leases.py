@@ -5,7 +5,8 @@ a replica that was paused or cut off stops by itself, before anybody else can ha
 """
 
 import asyncio
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -56,8 +57,11 @@ class Leases:
         self._held: dict[str, Lease] = {}
         self._give_back: list[str] = []
         self._dead_owners: Sequence[str] = ()
-        self._skew: tuple[float, float] = (0.0, 0.0)  # server ms at local monotonic s
+        self._server_ms = 0
+        self._asked_at = self._answered_at = 0.0
         self._changed = asyncio.Event()
+        self._ticking = asyncio.Lock()
+        self._left = False
         self.last_tick: float | None = None
         """Monotonic time of the last answer from the store."""
         self.last_turn = clock.monotonic()
@@ -78,8 +82,11 @@ class Leases:
 
     def now_ms(self) -> int:
         """The store's clock, which all due times are told by; never ahead of it."""
-        at_ms, monotonic = self._skew
-        return int(at_ms + (self._clock.monotonic() - monotonic) * 1000)
+        return int(self._server_ms + (self._clock.monotonic() - self._answered_at) * 1000)
+
+    def later_ms(self, delay_ms: float) -> int:
+        """A time by the store's clock before which this delay has surely passed, whatever the store's answer took."""
+        return math.ceil(self._server_ms + 1 + (self._clock.monotonic() - self._asked_at) * 1000 + delay_ms)
 
     @property
     def changed(self) -> asyncio.Event:
@@ -107,22 +114,26 @@ class Leases:
             await asyncio.sleep(TICK_S if not failures else min(0.2 * failures, TICK_S))
 
     async def tick(self) -> None:
-        """Renew once."""
+        """Renew once; nothing after `leave`."""
+        async with self._ticking:
+            if not self._left:
+                await self._tick()
+
+    async def _tick(self) -> None:
         sent = self._clock.monotonic()
-        given_back = self._give_back
         held = await self._store.tick(
             self._owner,
             self._roles,
             self._sources,
             self._shards,
             ttl_ms=int(TTL_S * 1000),
-            give_back=given_back,
+            give_back=self._give_back,
             dead_owners=self._dead_owners,
         )
         if self.last_tick is None or sent - self.last_tick > TTL_S:
             log.info("store.ready", held=len(held.tokens))
         self.last_tick = self._clock.monotonic()
-        self._skew = (held.now_ms, self.last_tick)
+        self._server_ms, self._asked_at, self._answered_at = held.now_ms, sent, self.last_tick
         self._dead_owners = ()
         tokens = dict(held.tokens)
         self._give_back = [
@@ -137,17 +148,29 @@ class Leases:
     async def leave(self) -> None:
         """Give everything back, so that the next replica need not wait."""
         self._replace({})
-        await self._store.tick(self._owner, "", (), (), ttl_ms=0)
+        self._left = True
+        async with self._ticking:  # a tick under way would join again
+            self._replace({})
+            await self._store.tick(self._owner, "", (), (), ttl_ms=0)
 
     def _expire(self) -> None:
+        self._replace(self._trusted())
+
+    def _trusted(self) -> dict[str, Lease]:
         now = self._clock.monotonic()
-        self._replace({name: lease for name, lease in self._held.items() if now < lease.until})
+        return {name: lease for name, lease in self._held.items() if now < lease.until}
 
     def _replace(self, held: dict[str, Lease]) -> None:
-        before = {name: lease.token for name, lease in self._held.items()}
+        # What could not be trusted any more is news when it comes back, even with the same token: a loop that looked at
+        # the leases in between (the process was paused) waits for a change.
+        former, trusted, new = map(_tokens, (self._held, self._trusted(), held))
         self._held = held
         for kind in ("source", "shard"):
             self._metrics.leases.labels(kind).set(sum(name.startswith(f"{kind}.") for name in held))
-        if before != {name: lease.token for name, lease in held.items()}:
+        if not new == former == trusted:
             self._changed.set()
             self._changed = asyncio.Event()
+
+
+def _tokens(leases: Mapping[str, Lease]) -> dict[str, int]:
+    return {name: lease.token for name, lease in leases.items()}

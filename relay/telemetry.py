@@ -67,7 +67,11 @@ class Metrics:
         self.rows = Counter("relay_rows", "Rows by what became of them.", ["source", "fate"], registry=registry)
         self.events = Counter("relay_events", "Events minted.", ["source", "type"], registry=registry)
         self.attempt_seconds = Histogram(
-            "relay_attempt_seconds", "Attempts by outcome, and how long they took.", ["outcome"], buckets=SECONDS, registry=registry
+            "relay_attempt_seconds",
+            "Attempts by outcome, and how long they took.",
+            ["outcome"],
+            buckets=SECONDS,
+            registry=registry,
         )
         self.delivery_seconds = Histogram(
             "relay_delivery_seconds",

@@ -1,1 +1,7 @@
-"""The admin API."""
+"""The REST API for operators and integrators, and the ops endpoints for the cluster."""
+
+from relay.admin.app import admin_app
+from relay.admin.ops import ops_app
+from relay.admin.sources import SourceInfo
+
+__all__ = ["SourceInfo", "admin_app", "ops_app"]

@@ -30,6 +30,7 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     if response.status in _UNREAD and request.can_read_body:
         response.force_close()
     response.headers["X-Request-Id"] = request_id
+    response.headers["Server"] = "relay"  # rather than the library with its version
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Content-Type-Options"] = "nosniff"
     return response
@@ -46,13 +47,13 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         log.warning("admin.store_error", error=type(error).__name__, request_id=request[REQUEST_ID])
         retry = {"Retry-After": "1"}
         return ProblemError("store-unavailable", "nothing is lost; try again shortly", headers=retry).response()
-    except Exception:  # noqa: BLE001 - whatever it is, the caller gets a problem and the log the rest
-        log.error(
+    except Exception:
+        # The log writes tracebacks without local variables.
+        log.exception(
             "admin.failed",
             method=request.method,
             route=_route(request),
             request_id=request[REQUEST_ID],
-            exc_info=True,  # the log writes tracebacks without local variables
         )
         return ProblemError("internal", "the relay's log tells more under this answer's X-Request-Id").response()
 

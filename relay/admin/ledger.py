@@ -5,11 +5,11 @@ Invariants: what the store settles in one step is never seen half (states are re
 bounded, so that no question costs more than a few thousand groups of attempts.
 """
 
-from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
+from relay.admin.attempt_walk import AttemptWalk, Budget, WalkKey
 from relay.core.log import Attempt, Entry, Place
 from relay.core.matching import matches
 from relay.core.retry import Verdict
@@ -22,28 +22,13 @@ DeliveryStatus = Literal["pending", "delivered", "dead", "cancelled"]
 
 MAX_ATTEMPTS: Final = 51
 """The longest schedule that can be set, and the first attempt."""
-HISTORY_GROUPS: Final = 4000
+_FIRST_CHUNK: Final = 8
+"""Most attempts follow their event at once; a longer search reads more and more at a time."""
 _CHUNK: Final = 200
 _RECENT_GROUPS: Final = 100
 _DEATH_GROUPS: Final = 50
 _SKEW_MS: Final = 60_000
 """How far a replica's clock, which announces the next attempt, may lie from the store's, which dates the groups."""
-_WALK_CHUNK: Final = 100
-
-
-class WalkKey(NamedTuple):
-    """Place of one attempt among all of them; a later one is greater."""
-
-    place: Place
-    shard: int
-    index: int
-
-
-@dataclass(slots=True)
-class Budget:
-    """How many more groups of attempts may be read for one request."""
-
-    groups: int = HISTORY_GROUPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,43 +109,22 @@ class Ledger:
     async def history(self, subscriber_id: str, place: Place, budget: Budget) -> History:
         """The attempts of one delivery, found from its event on and from each announced time to the next."""
         shard, start, found = shard_of(subscriber_id), f"{place.ms}-0", list[Attempt]()
+        count, text = _FIRST_CHUNK, str(place)
         while budget.groups > 0:
-            (groups,) = await self._deliveries.read_attempts([(shard, start)], _CHUNK, newest_first=False)
+            (groups,) = await self._deliveries.read_attempts([(shard, start)], count, newest_first=False)
             budget.groups -= max(len(groups), 1)
+            known = len(found)
             for _, group in groups:
-                found += [one for one in group if one.subscriber_id == subscriber_id and one.place == str(place)]
-            if len(groups) < _CHUNK or (found and found[-1].verdict != Verdict.RETRY):
+                found += [one for one in group if one.place == text and one.subscriber_id == subscriber_id]
+            if len(groups) < count or (found and found[-1].verdict != Verdict.RETRY):
                 return History(found, complete=True)
             start = _onwards(groups[-1][0], found[-1] if found else None)
+            count = _FIRST_CHUNK if len(found) > known else min(count * 2, _CHUNK)
         return History(found, complete=False)
 
-    async def walk(self, shards: Sequence[int], before: WalkKey | None, budget: Budget) -> AsyncIterator[tuple[WalkKey, Attempt]]:
+    def walk(self, shards: Sequence[int], before: WalkKey | None, budget: Budget) -> AttemptWalk:
         """Attempts of these shards, newest first, until the record or the budget ends."""
-        ahead = {shard: deque[tuple[WalkKey, Attempt]]() for shard in shards}
-        starts = dict.fromkeys(shards, str(before.place) if before else "+")
-        count = max(_WALK_CHUNK // len(shards), 4)
-        while True:
-            empty = [shard for shard in starts if not ahead[shard]]
-            if empty and budget.groups <= 0:
-                return
-            while empty:
-                replies = await self._deliveries.read_attempts(
-                    [(shard, starts[shard]) for shard in empty], count, newest_first=True
-                )
-                for shard, groups in zip(empty, replies, strict=True):
-                    budget.groups -= len(groups)
-                    ahead[shard].extend(_flatten(shard, groups, before))
-                    if len(groups) < count:
-                        del starts[shard]
-                    else:
-                        starts[shard] = f"({groups[-1][0]}"
-                empty = [shard for shard in empty if shard in starts and not ahead[shard]]
-            heads = [waiting[0] for waiting in ahead.values() if waiting]
-            if not heads:
-                return
-            key, attempt = max(heads, key=lambda head: head[0])
-            ahead[key.shard].popleft()
-            yield key, attempt
+        return AttemptWalk(self._deliveries, shards, before, budget)
 
     async def attempted_lately(self, deliveries: Sequence[tuple[str, Place]]) -> set[tuple[str, str]]:
         """Subscriber and place of what was attempted within the last few seconds of each shard concerned.
@@ -183,8 +147,10 @@ class Ledger:
         found: list[int | None] = []
         for (_, subscriber_id, place), groups in zip(deaths, replies, strict=True):
             wanted = (subscriber_id, str(place))
-            numbers = (one.attempt_no for _, group in groups for one in group if (one.subscriber_id, one.place) == wanted)
-            found.append(next(numbers, None))
+            numbers = (
+                one.attempt_no for _, group in groups for one in group if (one.subscriber_id, one.place) == wanted
+            )
+            found.append(max(numbers, default=None))
         return found
 
 
@@ -192,15 +158,3 @@ def _onwards(place: Place, last: Attempt | None) -> str:
     """From which group on the next attempt may stand."""
     expected_ms = (last.next_ms or 0) - _SKEW_MS if last else 0
     return f"{expected_ms}-0" if expected_ms > place.ms else f"({place}"
-
-
-def _flatten(
-    shard: int, groups: Sequence[tuple[Place, list[Attempt]]], before: WalkKey | None
-) -> list[tuple[WalkKey, Attempt]]:
-    """Groups, newest first, as single attempts, newest first, without those that are known already."""
-    keyed = [
-        (WalkKey(place, shard, index), group[index])
-        for place, group in groups
-        for index in range(len(group) - 1, -1, -1)
-    ]
-    return [one for one in keyed if before is None or one[0] < before]

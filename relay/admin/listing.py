@@ -7,14 +7,15 @@
   begins with what has not been attempted yet, in part: the whole queue is the list of what is pending.
 """
 
+import asyncio
 from collections.abc import Sequence
-from itertools import islice
 from typing import Final
 
 import msgspec
 
+from relay.admin.attempt_walk import AttemptWalk, Budget, WalkKey
 from relay.admin.delivery_schema import DeliveriesQuery
-from relay.admin.ledger import Budget, DeliveryStatus, Ledger, Seen, WalkKey
+from relay.admin.ledger import DeliveryStatus, Ledger, Seen
 from relay.admin.pages import Count, NameCursor, decode_cursor
 from relay.core.log import START, Attempt, Entry, Place
 from relay.core.matching import matches
@@ -23,7 +24,7 @@ from relay.core.subscriber import Subscriber
 from relay.store import Store
 from relay.store.keys import SHARDS, shard_of
 
-WALK_GROUPS: Final = 1000
+WALK_GROUPS: Final = 300
 SCAN: Final = 2000
 """Entries of the log, or retries, that are looked at for one page."""
 _CHUNK: Final = 250
@@ -178,13 +179,11 @@ class Listing:
                 chunk = await self._store.log.after(start, end, _CHUNK)
                 scan -= max(len(chunk), 1)
                 wanted = [one for one in chunk if matches(subscriber, one.event_type, one.payload)]
-                fresh = await self._unattempted(subscriber.id, wanted)
                 room = limit - len(found)
-                found += [Seen(subscriber.id, one.event_id, one.event_type, "pending", 0) for one in fresh[:room]]
-                if len(fresh) > room:
-                    start = fresh[room - 1].place
-                else:
-                    start = chunk[-1].place if len(chunk) == _CHUNK else end
+                fresh = await self._unattempted(subscriber.id, wanted[:room])
+                found += [Seen(subscriber.id, one.event_id, one.event_type, "pending", 0) for one in fresh]
+                read_to = chunk[-1].place if len(chunk) == _CHUNK else end
+                start = wanted[room - 1].place if len(wanted) > room else read_to
         return found, None
 
     async def _unattempted(self, subscriber_id: str, entries: Sequence[Entry]) -> list[Entry]:
@@ -211,7 +210,8 @@ class Listing:
         budget, alive, ended = Budget(WALK_GROUPS), {one.id for one in subscribers}, False
         walk = self._ledger.walk(shards, before, budget)
         while not ended:
-            batch = [one async for one in _take(walk, _CHUNK)]
+            batch = await _take(walk)
+            await asyncio.sleep(0)  # much of a walk is in memory: let others have their turn
             ended = len(batch) < _CHUNK
             shown = await self._latest([attempt for _, attempt in batch], query, alive)
             for (key, _), seen in zip(batch, shown, strict=True):
@@ -221,3 +221,56 @@ class Listing:
                 if seen is not None:
                     found.append(seen)
         return found, _walk_cursor(before) if budget.groups <= 0 else None
+
+    async def _unattempted_head(self, query: DeliveriesQuery, subscribers: Sequence[Subscriber]) -> list[Seen]:
+        """The beginning of what is pending without an attempt; at most half a page."""
+        retries, _ = await self._retries(query, subscribers, RetryCursor(0, ""))
+        parked = [one for one in retries if not one.attempts]  # under way for long
+        queued, _ = await self._queued(subscribers, None, query.limit // 2)
+        return (parked + queued)[: query.limit // 2]
+
+    async def _latest(self, attempts: Sequence[Attempt], query: DeliveriesQuery, alive: set[str]) -> list[Seen | None]:
+        """For each attempt its delivery, if it is the delivery's latest and the delivery is asked for."""
+        retries = [one for one in attempts if one.verdict == Verdict.RETRY]
+        states = await self._ledger.states([(one.subscriber_id, Place.parse(one.place)) for one in retries])
+        waiting = {id(one): state for one, state in zip(retries, states, strict=True)}
+        found: list[Seen | None] = []
+        for one in attempts:
+            status: DeliveryStatus | None = None
+            state = waiting.get(id(one))
+            if query.subscriber_id not in (None, one.subscriber_id):
+                pass
+            elif state is None:
+                status = "delivered" if one.verdict == Verdict.DELIVERED else "dead"
+            elif state.waiting_attempt_no is not None:
+                status = "pending" if state.waiting_attempt_no > one.attempt_no else None
+            elif one.subscriber_id not in alive and await self._is_last(one):
+                status = "cancelled"
+            due = state.waiting_until_ms if state else None
+            found.append(_seen(one, status, due) if status and query.status in (None, status) else None)
+        return found
+
+    async def _is_last(self, attempt: Attempt) -> bool:
+        """Whether none followed; asked only for retries of subscribers that were deleted."""
+        history = await self._ledger.history(attempt.subscriber_id, Place.parse(attempt.place), Budget())
+        return history.last == attempt
+
+    async def _entries(self, places: Sequence[Place]) -> Sequence[Entry | None]:
+        return await self._store.log.at(places) if places else []
+
+
+def _seen(attempt: Attempt, status: DeliveryStatus, next_ms: int | None) -> Seen:
+    return Seen(attempt.subscriber_id, attempt.event_id, attempt.event_type, status, attempt.attempt_no, next_ms)
+
+
+def _walk_cursor(key: WalkKey | None) -> WalkCursor | None:
+    return None if key is None else WalkCursor(key.place.ms, key.place.no, key.shard, key.position)
+
+
+async def _take(walk: AttemptWalk) -> list[tuple[WalkKey, Attempt]]:
+    batch = []
+    async for one in walk:
+        batch.append(one)
+        if len(batch) == _CHUNK:
+            break
+    return batch

@@ -9,7 +9,7 @@ from relay.admin.subscriber_schema import FilterIn, SubscriberIn
 
 
 def merge(target: Any, patch: Any) -> Any:
-    """`target` with `patch` applied: null removes (so that the default holds again), objects merge, the rest replaces."""
+    """`target` with `patch` applied: null removes (the default holds again), objects merge, the rest replaces."""
     if not isinstance(patch, dict):
         return patch
     merged = dict(target) if isinstance(target, dict) else {}
@@ -24,7 +24,7 @@ def merge(target: Any, patch: Any) -> Any:
 def unknown_fields(patch: Mapping[str, Any]) -> list[FieldError]:
     """Fields that cannot be changed. The merge would let those pass whose value is null."""
     known = names(SubscriberIn)
-    found = [((name,), known) for name in patch if name not in known]
+    found: list[tuple[tuple[str, ...], list[str]]] = [((name,), known) for name in patch if name not in known]
     inner = patch.get("filter")
     if isinstance(inner, dict):
         conditions = names(FilterIn)

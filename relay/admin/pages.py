@@ -60,9 +60,7 @@ def decode_cursor(text: str, kind: Any, name: str = "cursor") -> Any:
 
 def json_response(body: Any, status: int = 200, **headers: str) -> web.Response:
     """JSON; `msgspec.Raw` inside it keeps its bytes."""
-    return web.Response(
-        body=msgspec.json.encode(body), status=status, headers=headers, content_type="application/json"
-    )
+    return web.Response(body=msgspec.json.encode(body), status=status, headers=headers, content_type="application/json")
 
 
 def page_response(data: Sequence[Any], following: msgspec.Struct | None) -> web.Response:

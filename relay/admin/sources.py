@@ -103,7 +103,9 @@ class Sources:
             return []
         fields = [name for one in sources for name in (f"wm:{one.name}", f"status:{one.name}")]
         values = await self._store.snapshots.meta(*fields)
-        return [self._show(one, *values[at : at + 2]) for one, at in zip(sources, range(0, len(values), 2), strict=True)]
+        return [
+            self._show(one, *values[at : at + 2]) for one, at in zip(sources, range(0, len(values), 2), strict=True)
+        ]
 
     def _show(self, source: SourceInfo, watermark: str | None, status: str | None) -> dict[str, Any]:
         read_to = None if watermark is None else datetime.fromisoformat(watermark)

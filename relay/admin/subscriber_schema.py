@@ -214,8 +214,8 @@ class CreatedSubscriber(SubscriberOut):
 
 def shown(subscriber: Subscriber) -> dict[str, Any]:
     """Everything but the secrets."""
-    values = msgspec.to_builtins(subscriber)
-    return SubscriberOut.model_validate(values).model_dump(mode="json", by_alias=True)
+    document = SubscriberOut.model_validate_json(msgspec.json.encode(subscriber))
+    return document.model_dump(mode="json", by_alias=True)
 
 
 def settable(subscriber: Subscriber) -> dict[str, Any]:

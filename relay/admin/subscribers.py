@@ -175,4 +175,6 @@ def _disabled(subscriber: Subscriber) -> Subscriber:
 
 
 def _contended() -> ProblemError:
-    return ProblemError("conflict", "the subscriber keeps being changed by somebody else: read it again, then try again")
+    return ProblemError(
+        "conflict", "the subscriber keeps being changed by somebody else: read it again, then try again"
+    )

@@ -39,7 +39,7 @@ class Commits:
         except TimeoutError:
             pass
         self._board.dirty.clear()
-        now, now_ms = self._clock.monotonic(), self._leases.now_ms()
+        now, now_ms = self._clock.monotonic(), self._leases.later_ms(0)
         if any([shard.park_slow(now, now_ms) for shard in self._board.shards.values()]):  # noqa: C419 - all of them
             self._board.due.set()
         busy = [shard for shard in self._board.shards.values() if self._has_news(shard, now)]
@@ -52,16 +52,21 @@ class Commits:
     async def commit(self, shard: Shard) -> None:
         """Commit a shard's results; if its lease has gone to somebody else, drop it."""
         async with shard.lock:
-            keep_after_ms = self._leases.now_ms() - int(self._keep_attempts_s * 1000)
-            group = shard.close_group(self._board.tail)
             try:
-                await self._deliveries.commit(shard.number, shard.token, shard.commit_no, group, keep_after_ms)
+                if shard.unconfirmed is not None:  # what came after it follows at once
+                    await self._commit(shard)
+                await self._commit(shard)
             except FencedError:
                 log.info("dispatcher.fenced", shard=shard.number)
                 if self._board.shards.get(shard.number) is shard:
                     del self._board.shards[shard.number]
-            else:
-                shard.confirmed(self._clock.monotonic())
+
+    async def _commit(self, shard: Shard) -> None:
+        keep_after_ms = self._leases.now_ms() - int(self._keep_attempts_s * 1000)
+        group = shard.close_group(self._board.tail)
+        if group:
+            await self._deliveries.commit(shard.number, shard.token, shard.commit_no, group, keep_after_ms)
+        shard.confirmed(self._clock.monotonic())
 
     def _pause_s(self) -> float | None:
         """Seconds until an attempt becomes slow or a lagging cursor is to be moved; None: nothing to wait for."""
@@ -72,7 +77,7 @@ class Commits:
         return max(min(times) - now, 0.001) if times else None
 
     def _lags(self, shard: Shard) -> bool:
-        return bool(shard.lanes) and shard.cursor != self._board.tail
+        return shard.lags(self._board.tail)
 
     def _has_news(self, shard: Shard, now: float) -> bool:
         overdue = self._lags(shard) and now - shard.committed_at >= IDLE_S

@@ -4,14 +4,15 @@ Invariant: a shard is on the board only with a lane for every subscriber that it
 subscribers without one of their own, so a subscriber without a lane would lose what the cursor passes.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple
 
 from relay.core.envelope import Receiver
 from relay.core.log import START, Entry, Place
 from relay.dispatcher.board import Board
 from relay.dispatcher.lane import Lane
 from relay.dispatcher.receivers import Receivers
-from relay.dispatcher.shard import Shard
+from relay.dispatcher.shard import SLOW_S, Shard
 from relay.dispatcher.workers import Workers
 from relay.leases import Leases
 from relay.store.deliveries import SHARD_CURSOR, DeliveryStore
@@ -20,6 +21,13 @@ from relay.store.log import LogStore
 from relay.store.registry import RegistryStore
 
 FEED_CHUNK = 256
+
+
+class Chunk(NamedTuple):
+    """Events that stand next to each other in the log, read up to `until`."""
+
+    entries: Sequence[Entry]
+    until: Place
 
 
 class Holdings:
@@ -48,20 +56,40 @@ class Holdings:
 
     async def begin(self) -> None:
         """Read the registry."""
-        self._receivers.replace_all(await self._registry.all())
+        while True:
+            version = self._receivers.version
+            subscribers = await self._registry.all()
+            if version == self._receivers.version:  # else a change was read meanwhile that this list may lack
+                return self._receivers.replace_all(subscribers)
 
     async def turn(self) -> None:
         """Take up the shards whose leases came, let go of those that went, wait for the next change."""
         changed = self._leases.changed
+        board, leases = self._board, self._leases
+        await self._let_go([one for one in board.shards.values() if one.token != leases.shard_token(one.number)])
+        for shard in board.shards.values():
+            for lane in shard.lanes.values():
+                self._workers.employ(shard, lane)  # they left when the lease was in doubt
+        if any(leases.shard_token(number) is not None and number not in board.shards for number in range(SHARDS)):
+            await self.begin()  # its retries are dropped if a subscriber is thought to be gone
         for number in range(SHARDS):
-            token = self._leases.shard_token(number)
-            shard = self._board.shards.get(number)
-            if shard is not None and shard.token != token:
-                await self._commit(shard)  # what can still be committed; the next holder does the rest
-                self._board.shards.pop(number, None)
-            if token is not None and number not in self._board.shards:
+            token = leases.shard_token(number)
+            if token is not None and number not in board.shards:
                 await self._take_up(number, token)
         await changed.wait()
+
+    async def _let_go(self, shards: Sequence[Shard]) -> None:
+        """Commit what can still be committed; the next holder does the rest.
+
+        A lease that is given back is ours in the store for another tick: attempts under way may end, or be parked.
+        """
+        await self._workers.finish(shards, SLOW_S)
+        for shard in shards:
+            if shard.token == self._leases.shard_token(shard.number):
+                continue  # it was in doubt for a moment only
+            await self._commit(shard)
+            if self._board.shards.get(shard.number) is shard:
+                del self._board.shards[shard.number]
 
     async def _take_up(self, number: int, token: int) -> None:
         """Begin each lane at its stored cursor; it goes live once it has caught up."""
@@ -102,8 +130,8 @@ class Holdings:
         lane = shard.lanes.get(subscriber_id)
         if receiver is None:
             if lane is not None:
-                del shard.lanes[subscriber_id]
-                shard.touched.discard(lane)
+                shard.close_lane(lane)
+                self._board.dirty.set()
         elif lane is None:
             self._open_lane(shard, receiver, cursors)
         else:
@@ -113,6 +141,9 @@ class Holdings:
         lane.receiver = receiver
         if lane.paused:
             lane.pause(self._board.tail)
+            if shard.unclaim(lane):  # else they would keep others' retries waiting
+                shard.wake_by(self._leases.now_ms())
+                self._board.due.set()
         shard.touched.add(lane)
         self._board.dirty.set()
         self._board.hungry.set()
@@ -122,7 +153,7 @@ class Holdings:
         """Give lanes that are behind the next events from the log, each from its own place."""
         await self._board.hungry.wait()
         self._board.hungry.clear()
-        chunks: dict[Place, list[Entry]] = {}
+        chunks: dict[Place, Chunk] = {}
         try:
             for shard in list(self._board.shards.values()):
                 for lane in list(shard.lanes.values()):
@@ -132,22 +163,25 @@ class Holdings:
             self._board.hungry.set()  # whoever was not fed is still hungry
             raise
 
-    async def _feed_lane(self, shard: Shard, lane: Lane, chunks: dict[Place, list[Entry]]) -> None:
-        until, start = self._board.tail, lane.read_to
-        if start >= until:
+    async def _feed_lane(self, shard: Shard, lane: Lane, chunks: dict[Place, Chunk]) -> None:
+        start = lane.read_to
+        if start >= self._board.tail:
+            if max(start, shard.cursor or START) > self._board.tail:
+                return  # a former holder has read further; the tail comes there, and finds the lane hungry
             lane.live = True
         else:
             if start not in chunks:
-                chunks[start] = await self._log.after(start, until, FEED_CHUNK)
-            if lane.read_to != start:
+                until = self._board.tail
+                chunks[start] = Chunk(await self._log.after(start, until, FEED_CHUNK), until)
+            if lane.read_to != start or not lane.hungry:
                 return
             chunk = chunks[start]
-            for entry in chunk:
+            for entry in chunk.entries:
                 if self._receivers.wants(lane.id, entry):
                     lane.offer(entry, START)
                 lane.read_to = entry.place
-            if len(chunk) < FEED_CHUNK:
-                lane.read_to = max(lane.read_to, until)
+            if len(chunk.entries) < FEED_CHUNK:
+                lane.read_to = max(lane.read_to, chunk.until)
             self._board.hungry.set()
         shard.touched.add(lane)
         self._board.dirty.set()

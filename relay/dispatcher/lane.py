@@ -35,12 +35,13 @@ class Lane:
     def __init__(self, receiver: Receiver, cursor: Place, *, committed: Place | None) -> None:
         self.receiver = receiver
         self.live = False
+        self.closed = False
+        """The subscriber is gone."""
         self.read_to = cursor
         """Everything up to here has been offered (a live lane: up to the tail)."""
         self.committed = committed
         """The lane's own cursor as it stands in the store; None: it follows the shard's."""
         self.workers = 0
-        self.in_flight = 0
         self._settled_to = cursor
         self._fresh: deque[Item] = deque()
         self._retries: deque[Item] = deque()
@@ -56,12 +57,17 @@ class Lane:
     @property
     def paused(self) -> bool:
         """Whether nothing can be sent: its position stands still, and the log keeps what it misses."""
-        return not (self.receiver.subscriber.enabled and self.receiver.keys)
+        return self.closed or not (self.receiver.subscriber.enabled and self.receiver.keys)
 
     @property
     def queued(self) -> int:
         """Deliveries that wait for a worker."""
         return len(self._fresh) + len(self._retries)
+
+    @property
+    def retries_queued(self) -> int:
+        """Retries that wait for a worker."""
+        return len(self._retries)
 
     @property
     def idle(self) -> bool:
@@ -91,6 +97,12 @@ class Lane:
     def offer_retry(self, entry: Entry, waiting: Waiting) -> None:
         """Queue a delivery whose next attempt is due."""
         self._retries.append(Item(entry, waiting.attempt_no, str(waiting), holds_cursor=False))
+
+    def drop_retries(self) -> list[str]:
+        """Take back the retries that nobody attempts yet; their names."""
+        names = [item.retry for item in self._retries if item.retry]
+        self._retries.clear()
+        return names
 
     def take(self) -> Item | None:
         """The next delivery to attempt, if there is one."""

@@ -11,9 +11,12 @@ from relay.store.deliveries import DeliveryStore
 from relay.store.log import LogStore
 
 BATCH = 200
-MAX_CLAIMED = 1000
-CROWDED_MS = 500
+MAX_CLAIMED = 4000
+CROWDED_MS = 100
 """When more is due than is taken up at once, the next look comes this much later."""
+LANE_FULL = 200
+LANE_FULL_MS = 2000
+"""A lane with so many retries queued gets the others after so long: they would stand before everybody else's."""
 PAUSED_MS = 300_000
 """A retry of a subscriber to which nothing can be sent is looked at again after this."""
 
@@ -54,8 +57,9 @@ class Retries:
         listed = await self._deliveries.due(shard.number, now_ms, limit)
         later = await self._deliveries.next_due_ms([shard.number], now_ms)
         shard.wake_ms = now_ms + CROWDED_MS if len(listed) == limit else later.get(shard.number)
-        for due_ms in shard.group.due.values():
-            shard.wake_by(due_ms)
+        for due in (shard.group.due, shard.unconfirmed.due if shard.unconfirmed else {}):
+            for due_ms in due.values():
+                shard.wake_by(due_ms)
         waiting = [one for one in listed if not shard.is_taken(str(one))]
         if waiting:
             await self._queue_fresh(shard, waiting, now_ms)
@@ -63,16 +67,16 @@ class Retries:
     async def _queue_fresh(self, shard: Shard, waiting: list[Waiting], now_ms: int) -> None:
         entries = await self._log.at([one.place for one in waiting])
         for one, entry in zip(waiting, entries, strict=True):
-            lane = shard.lanes.get(one.subscriber_id)
-            if lane is not None and entry is not None and not lane.paused:
-                shard.claimed.add(str(one))
+            lane, retry = shard.lanes.get(one.subscriber_id), str(one)
+            if lane is None:  # the subscriber is gone
+                shard.group.done.add(retry)
+            elif entry is None:  # the event outlived its retention and can no longer be sent
+                shard.group.done.add(retry)
+                shard.group.dead.append((lane.id, now_ms, one.place))
+            elif lane.paused or lane.retries_queued >= LANE_FULL:
+                shard.wait(retry, now_ms + (PAUSED_MS if lane.paused else LANE_FULL_MS))
+            else:
+                shard.claimed.add(retry)
                 lane.offer_retry(entry, one)
                 self._workers.employ(shard, lane)
-                continue
-            self._board.dirty.set()
-            if lane is not None and entry is not None:
-                shard.wait(str(one), now_ms + PAUSED_MS)
-                continue
-            shard.group.done.add(str(one))
-            if lane is not None:  # the event outlived its retention and can no longer be sent
-                shard.group.dead.append((lane.id, now_ms, one.place))
+        self._board.dirty.set()

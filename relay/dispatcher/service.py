@@ -84,8 +84,9 @@ class Dispatcher:
     async def drain(self, seconds: float) -> None:
         """Begin no attempt, wait for those under way, commit what they came to."""
         self._board.draining = True
-        await self._workers.finish(seconds)
-        for shard in list(self._board.shards.values()):
+        shards = list(self._board.shards.values())
+        await self._workers.finish(shards, seconds)
+        for shard in shards:
             await self._commits.commit(shard)
 
     async def _for_ever(self, turn: Callable[[], Awaitable[None]]) -> None:

@@ -27,6 +27,7 @@ class Shard:
         self.claimed: set[str] = set()
         """Retries that are queued or under way here."""
         self.touched: set[Lane] = set()
+        self.in_flight = 0
         self.group = Group()
         self.unconfirmed: Group | None = None
         """A commit whose answer is missing: repeated with the same number before any other."""
@@ -51,7 +52,7 @@ class Shard:
         parked = False
         while self._under_way and (self._under_way[0][2].finished or self._under_way[0][0] <= monotonic - SLOW_S):
             _, lane, item = self._under_way.popleft()
-            if item.finished:
+            if item.finished or lane.closed:
                 continue
             item.retry = str(Waiting(lane.id, item.entry.place, item.attempt_no))
             timeout_s = lane.receiver.subscriber.timeout_s
@@ -83,14 +84,29 @@ class Shard:
         if item.retry is None:
             return
         self.claimed.discard(item.retry)
-        if self.group.due.pop(item.retry, None) is None:
-            self.group.done.add(item.retry)
+        self.group.due.pop(item.retry, None)
+        self.group.done.add(item.retry)
+
+    def unclaim(self, lane: Lane) -> list[str]:
+        """Let go of the retries that are queued in a lane; they still stand in the store. Returns their names."""
+        names = lane.drop_retries()
+        self.claimed.difference_update(names)
+        return names
+
+    def close_lane(self, lane: Lane) -> None:
+        """Forget a subscriber that is gone, and what still waits for it."""
+        lane.closed = True
+        del self.lanes[lane.id]
+        self.touched.discard(lane)
+        self.group.done.update(self.unclaim(lane))
+        self.group.dead = [letter for letter in self.group.dead if letter[0] != lane.id]
+        self.group.caught_up.add(lane.id)  # a commit under way may write its cursor once more
 
     def close_group(self, tail: Place) -> Group:
         """Complete the group with the cursors, and begin a new one.
 
         The shard's cursor may go to the tail because every lane that is not idle has a cursor of its own, here or in
-        the store already.
+        the store already. It never goes back: a lane goes live only once the tail has reached the shard's cursor.
         """
         if self.unconfirmed is not None:
             return self.unconfirmed
@@ -103,10 +119,14 @@ class Shard:
             elif lane.committed != lane.position:
                 group.cursors[lane.id] = lane.committed = lane.position
         self.touched.clear()
-        if self.lanes and self.cursor != tail:
+        if self.lags(tail):
             group.cursors[SHARD_CURSOR] = self.cursor = tail
         self.unconfirmed = group
         return group
+
+    def lags(self, tail: Place) -> bool:
+        """Whether the shard's cursor is to follow the tail."""
+        return bool(self.lanes) and (self.cursor is None or self.cursor < tail)
 
     def confirmed(self, monotonic: float) -> None:
         """The group is in the store."""

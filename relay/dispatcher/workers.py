@@ -1,6 +1,8 @@
 """Attempts under way: as many per lane as its subscriber allows."""
 
 import asyncio
+import contextlib
+from collections.abc import Collection
 
 from relay.attempts import Attempter
 from relay.clock import Clock
@@ -31,7 +33,6 @@ class Workers:
         self._clock = clock
         self._metrics = metrics
         self._tasks = tasks
-        self._in_flight = 0
         self._quiet = asyncio.Event()
 
     def employ(self, shard: Shard, lane: Lane) -> None:
@@ -42,15 +43,13 @@ class Workers:
             lane.workers += 1
             self._tasks.create_task(self._work(shard, lane))
 
-    async def finish(self, seconds: float) -> None:
-        """Wait until nothing is under way, but no longer than this."""
-        try:
+    async def finish(self, shards: Collection[Shard], seconds: float) -> None:
+        """Wait until nothing of these shards is under way, but no longer than this."""
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while self._in_flight:
+                while any(shard.in_flight for shard in shards):
                     self._quiet.clear()
                     await self._quiet.wait()
-        except TimeoutError:
-            return
 
     async def _work(self, shard: Shard, lane: Lane) -> None:
         try:
@@ -65,22 +64,23 @@ class Workers:
             lane.workers -= 1
 
     def _may_send(self, shard: Shard, lane: Lane) -> bool:
-        """Not draining, the lease still to be trusted, the subscriber still there."""
-        held = self._leases.shard_token(shard.number) == shard.token
-        return held and not self._board.draining and shard.lanes.get(lane.id) is lane
+        """Not draining, the lease still to be trusted, the shard not dropped, the subscriber still there."""
+        board = self._board
+        held = board.shards.get(shard.number) is shard and self._leases.shard_token(shard.number) == shard.token
+        return held and not board.draining and not lane.closed
 
     async def _deliver(self, shard: Shard, lane: Lane, item: Item) -> None:
         if shard.started(lane, item, self._clock.monotonic()):
             self._board.dirty.set()  # so that the committer looks again when this attempt has become slow
-        self._in_flight += 1
+        shard.in_flight += 1
         try:
             attempt = await self._attempter.attempt(lane.receiver, item.entry, item.attempt_no)
         finally:
-            self._in_flight -= 1
+            shard.in_flight -= 1
             self._quiet.set()
         shard.finished(item)
         lane.settle(item)
-        if shard.lanes.get(lane.id) is lane:  # else the subscriber is gone, and its delivery with it
+        if not lane.closed:  # else the delivery is gone with its subscriber
             shard.touched.add(lane)
             self._note(shard, lane, item, attempt)
         self._board.dirty.set()
@@ -90,7 +90,8 @@ class Workers:
         now_ms = self._leases.now_ms()
         if attempt.next_ms is not None:
             delay_ms = attempt.next_ms - attempt.started_ms - attempt.duration_ms
-            shard.wait(str(Waiting(lane.id, item.entry.place, item.attempt_no + 1)), now_ms + delay_ms)
+            retry = str(Waiting(lane.id, item.entry.place, item.attempt_no + 1))
+            shard.wait(retry, self._leases.later_ms(delay_ms))
             self._board.due.set()
         elif attempt.verdict == Verdict.DEAD:
             shard.group.dead.append((lane.id, now_ms, item.entry.place))

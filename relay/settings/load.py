@@ -54,14 +54,18 @@ def _overlay(values: dict[str, Any], origins: dict[tuple[str, ...], str], variab
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
             raise ConfigError(f"{variable}: {part} is a single value, not a table")
-    if text[:1] in ("[", "{"):
-        try:
-            table[path[-1]] = json.loads(text)
-        except (ValueError, RecursionError):
-            raise ConfigError(f"{variable}: begins like JSON but is not valid JSON") from None
-    else:
-        table[path[-1]] = text
+    table[path[-1]] = _value(text, variable)
     origins[path] = variable
+
+
+def _value(text: str, where: str) -> Any:
+    """A JSON list or object, or the text itself: `[::1]:8080` is an address."""
+    if text[:1] + text[-1:] not in ("[]", "{}"):
+        return text
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise ConfigError(f"{where}: is in brackets like JSON but is not valid JSON") from None
 
 
 def _read_files(values: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
@@ -85,13 +89,8 @@ def _read_secret(path: Path, setting: str) -> Any:
         text = path.read_text("utf-8").rstrip("\r\n")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not text, or not a path"
-        raise ConfigError(f"{setting}: {path} cannot be read ({reason})") from None
-    if text[:1] == "[":
-        try:
-            return json.loads(text)
-        except (ValueError, RecursionError):
-            raise ConfigError(f"{setting}: {path} begins like JSON but is not valid JSON") from None
-    return text
+        raise ConfigError(_one_line(f"{setting}: {path} cannot be read ({reason})")) from None
+    return _value(text, f"{setting}: {path}")
 
 
 def _explain(error: ValidationError, origins: Mapping[tuple[str, ...], str], file: Path | None) -> str:
@@ -114,4 +113,9 @@ def _explain(error: ValidationError, origins: Mapping[tuple[str, ...], str], fil
         "union_tag_invalid": 'kind must be "lod" or "learnosity"',
     }.get(fault["type"], message)
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"{where}: {advice}{more}" if where else f"{advice}{more}"
+    return _one_line(f"{where}: {advice}{more}" if where else f"{advice}{more}")
+
+
+def _one_line(message: str) -> str:
+    """A quoted key or a path may hold a line feed."""
+    return "".join(char if char.isprintable() else "?" for char in message)

@@ -79,12 +79,12 @@ class DeliveryStore:
         due = [item for member, at_ms in group.due.items() for item in (at_ms, member)]
         args = [
             *(shard_resource(shard), token, number),
-            *(len(group.cursors), *cursors),
-            *(len(group.caught_up), *group.caught_up),
-            *(len(group.done), *group.done),
             *(len(group.due), *due),
             *(len(group.dead), *dead),
+            *(len(group.done), *group.done),
             *(_pack(group.attempts) if group.attempts else "", f"{max(keep_after_ms, 0)}-0"),
+            *(len(group.caught_up), *group.caught_up),
+            *(len(group.cursors), *cursors),
         ]
         if await self._scripts.commit(keys, args) == b"FENCED":
             raise FencedError(f"shard {shard} was taken over by another replica")

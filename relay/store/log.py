@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from relay.core.log import START, Entry, Place
 from relay.store.keys import Keys
-from relay.store.scripts import Client
+from relay.store.scripts import Client, register
 
 TRIM_BATCH = 500
 
@@ -25,6 +25,7 @@ class LogStore:
     def __init__(self, client: Client, keys: Keys) -> None:
         self._client = client
         self._keys = keys
+        self._gate = register(client, "gate")
 
     async def end(self) -> Place:
         """Place of the last event, or the start of an empty log."""
@@ -98,7 +99,7 @@ class LogStore:
         WAIT speaks only of the connection's own writes, so one write goes first, on the same connection.
         """
         pipe = self._client.pipeline(transaction=False)
-        pipe.incr(self._keys.gate)
+        await self._gate(keys=[self._keys.gate], client=pipe)
         pipe.execute_command("WAIT", count, timeout_ms)
         _, reached = await pipe.execute()
         return bool(reached >= count)

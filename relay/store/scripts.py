@@ -11,6 +11,11 @@ annotations are unions of every response mode that it has."""
 Script = Callable[[Sequence[str], Sequence[Any]], Awaitable[Any]]
 
 
+def register(client: Client, name: str) -> Any:
+    """A script that is sent by its hash, and whole when the server has not got it (EVALSHA, EVAL on NOSCRIPT)."""
+    return client.register_script(resources.files("relay.store").joinpath(f"lua/{name}.lua").read_text("utf-8"))
+
+
 class Scripts:
     """The relay's scripts on one server."""
 
@@ -22,9 +27,7 @@ class Scripts:
         self.register = self._script("register")
 
     def _script(self, name: str) -> Script:
-        """Send by hash, and whole when the server has not got it (EVALSHA, then EVAL on NOSCRIPT)."""
-        text = resources.files("relay.store").joinpath(f"lua/{name}.lua").read_text("utf-8")
-        registered = self._client.register_script(text)
+        registered = register(self._client, name)
 
         async def run(keys: Sequence[str], args: Sequence[Any]) -> Any:
             return await registered(keys=keys, args=args)

@@ -18,6 +18,10 @@ class FencedError(RelayError):
     """Somebody else has taken over; nothing was written."""
 
 
+class LostTailError(RelayError):
+    """The store does not remember what it confirmed before; nothing was written."""
+
+
 @dataclass(frozen=True, slots=True)
 class Minted:
     """What became of a batch of changes."""
@@ -52,6 +56,12 @@ class SnapshotStore:
         packed: bytes | None = await self._client.hget(self._keys.state(source, entity_id), entity_id)
         return packed
 
+    async def fence(self, source: str) -> tuple[int, int]:
+        """Token and observation of the latest mint; (0, 0) before any."""
+        stored = await self._client.get(self._keys.fence(source))
+        token, _, observation = (stored or b"0:0").partition(b":")
+        return int(token), int(observation)
+
     async def mint(
         self,
         fence_of: str,
@@ -59,10 +69,13 @@ class SnapshotStore:
         observation: int,
         changes: Sequence[tuple[str, Change]],
         meta: Mapping[str, str] | None = None,
+        *,
+        last: int | None = None,
     ) -> Minted:
         """Commit up to `MAX_CHANGES` (source, change) pairs under the fence of `fence_of`.
 
-        `meta` is written too if nothing was in conflict. Raises `FencedError`.
+        `meta` is written too if nothing was in conflict. `last` is the observation that this token is known to have
+        written last. Raises `FencedError`, and `LostTailError` if the store has forgotten that one.
         """
         keys = [self._keys.fence(fence_of), self._keys.log, self._keys.meta]
         numbers: dict[str, int] = {}
@@ -73,7 +86,7 @@ class SnapshotStore:
                 numbers[key] = len(keys)
             return numbers[key]
 
-        args: list[Any] = [token, observation, len(changes)]
+        args: list[Any] = [token, observation, "" if last is None else last, len(changes)]
         for source, change in changes:
             state = number(self._keys.state(source, change.entity_id))
             args += (state, change.entity_id, change.expected, change.new, len(change.events))
@@ -86,6 +99,8 @@ class SnapshotStore:
         verdict, *counts = await self._scripts.mint(keys, args)
         if verdict == b"FENCED":
             raise FencedError(f"source {fence_of} was taken over by another replica")
+        if verdict == b"LOST":
+            raise LostTailError(f"the store has lost the latest writes of source {fence_of}")
         applied, already, *conflicts = counts
         return Minted(applied, already, tuple(entity.decode() for entity in conflicts))
 

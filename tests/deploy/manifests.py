@@ -1,6 +1,7 @@
 """Kustomizations as Kubernetes would see them: rendered, then a container's environment as its process finds it."""
 
 import base64
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "deploy" / "kubernetes"
 BASE = KUBERNETES / "base"
 QUICKSTART = KUBERNETES / "overlays" / "quickstart"
+DIGEST = r"(-[2-9bcdfghkmt]{10})?"
+"""What kustomize appends to the name of a generated object."""
 
 
 @cache
@@ -30,14 +33,10 @@ def render(directory: Path) -> tuple[Document, ...]:
 
 def find(documents: tuple[Document, ...], kind: str, name: str) -> Document:
     """The object of that kind and name; a generated one goes without its digest."""
-    found = [
-        document
-        for document in documents
-        if document["kind"] == kind and document["metadata"]["name"].startswith(name)
-        and len(document["metadata"]["name"]) in (len(name), len(name) + len("-0123456789"))
-    ]
-    assert len(found) == 1, (kind, name, found)
-    return found[0]
+    pattern = re.compile(re.escape(name) + DIGEST)
+    found = [one for one in documents if one["kind"] == kind and pattern.fullmatch(one["metadata"]["name"])]
+    [document] = found
+    return document
 
 
 def pods(documents: tuple[Document, ...]) -> dict[str, Document]:
@@ -61,7 +60,7 @@ def content(documents: tuple[Document, ...], kind: str, name: str) -> dict[str, 
     data: dict[str, str] = document["data"]
     if kind == "ConfigMap":
         return data
-    return {key: base64.b64decode(value, validate=True).decode() for key, value in data.items()}
+    return {key: base64.b64decode(value).decode() for key, value in data.items()}
 
 
 def environment(documents: tuple[Document, ...], template: Document, root: Path) -> dict[str, str]:

@@ -147,6 +147,23 @@ async def test_death_at_start_shows_the_last_words(made_dir: Path) -> None:
     assert is_free(made_dir)
 
 
+async def test_server_killed_during_its_start_is_started_again(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal that hits the server while it starts is no reason to give up."""
+    real = process.spawn
+    victims: list[subprocess.Popen[bytes]] = []
+
+    def spawn(directory: Path, binary: Path, lock_fd: int) -> "subprocess.Popen[bytes]":
+        server = real(directory, binary, lock_fd)
+        if not victims:
+            victims.append(server)
+            server.kill()
+        return server
+
+    monkeypatch.setattr(process, "spawn", spawn)
+    async with embedded(data_dir) as store:
+        assert store.pid not in {None, victims[0].pid}
+
+
 async def test_mute_holder_of_the_lock_is_named(data_dir: Path) -> None:
     """A directory whose server hangs is not started on a second time; the message names the process to end."""
     async with embedded(data_dir) as store:

@@ -151,12 +151,12 @@ def test_the_private_fields_leave_the_record_and_nothing_else_changes() -> None:
     """IP address and geolocation are kept apart, those without a value dropped; other values keep their bytes."""
     raw = (
         b'{"LabInstanceId": 1, "CompletionStatus": 3, "ExamScore": 5.00000, "IpAddress": "192.0.2.1",'
-        b' "Country": null, "Latitude": 1.50, "Big": 9007199254740993, "Novel": {"a": [1.0, null]}}'
+        b' "Country": null, "Latitude": 1.50, "Big": 9007199254740993, "New": [1.0, {}]}'
     )
     details = LABS.details(LABS.read(raw, NOW))
     assert details.private == b'{"IpAddress":"192.0.2.1","Latitude":1.50}'
     assert details.body == (
-        b'{"LabInstanceId":1,"CompletionStatus":3,"ExamScore":5.00000,"Big":9007199254740993,"Novel":{"a": [1.0, null]}}'
+        b'{"LabInstanceId":1,"CompletionStatus":3,"ExamScore":5.00000,"Big":9007199254740993,"New":[1.0, {}]}'
     )
 
 

@@ -3,13 +3,15 @@
 --
 -- KEYS  1 lease   2 cursors   3 retries   4 attempts   5.. dead letters of the subscribers concerned
 -- ARGV  resource, token, commit number,
---       n, n pairs of cursor field and place,   n, n cursor fields to drop,
---       n, n retries to drop,   n, n pairs of due ms and retry,
+--       n, n pairs of due ms and retry,
 --       n, n triples of key number, time of death in ms, place,
---       packed attempts ('' = none), oldest attempt to keep in ms
+--       n, n retries to drop,
+--       packed attempts ('' = none), oldest attempt to keep in ms,
+--       n, n cursor fields to drop,   n, n pairs of cursor field and place
 -- Returns  'FENCED' (somebody else holds the shard: nothing was changed), 'ALREADY' (a repeat), or 'OK'
 --
--- The commit number makes a repeat after a lost reply harmless.
+-- The commit number makes a repeat after a lost reply harmless. Nothing is undone if a command fails, so what becomes
+-- of a delivery is written first, then the cursors that pass it, and the number last: an error loses nothing.
 local lease = redis.call('HGET', KEYS[1], ARGV[1])
 if not lease or string.match(lease, '^(%d+):') ~= ARGV[2] then return 'FENCED' end
 local mark = ARGV[2] .. '-' .. ARGV[3]
@@ -20,12 +22,12 @@ local function take()
   at = at + 1
   return value
 end
-redis.call('HSET', KEYS[2], '#', mark)
-for _ = 1, tonumber(take()) do redis.call('HSET', KEYS[2], take(), take()) end
-for _ = 1, tonumber(take()) do redis.call('HDEL', KEYS[2], take()) end
-for _ = 1, tonumber(take()) do redis.call('ZREM', KEYS[3], take()) end
 for _ = 1, tonumber(take()) do redis.call('ZADD', KEYS[3], take(), take()) end
 for _ = 1, tonumber(take()) do redis.call('ZADD', KEYS[tonumber(take())], take(), take()) end
+for _ = 1, tonumber(take()) do redis.call('ZREM', KEYS[3], take()) end
 local attempts, oldest = take(), take()
 if attempts ~= '' then redis.call('XADD', KEYS[4], 'MINID', '~', oldest, '*', 'a', attempts) end
+for _ = 1, tonumber(take()) do redis.call('HDEL', KEYS[2], take()) end
+for _ = 1, tonumber(take()) do redis.call('HSET', KEYS[2], take(), take()) end
+redis.call('HSET', KEYS[2], '#', mark)
 return 'OK'

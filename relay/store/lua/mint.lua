@@ -1,59 +1,79 @@
 -- Commit snapshots together with the events that tell of them: no crash separates the two.
 --
 -- KEYS  1 fence   2 log   3 meta   4.. state buckets and index buckets
--- ARGV  token, observation,
+-- ARGV  token, observation, observation that this token wrote last ('' = unknown),
 --       n, then per change: key number, entity, expected snapshot ('' = none), new snapshot ('' = remove), m,
 --          then per event: key number of its index bucket, id, type, source, entity, payload, private fields,
 --       n, then n pairs of meta field and value (written only if no change was in conflict)
 -- Returns  {'FENCED'}  a newer holder or a newer observation has written: nothing was changed
+--          {'LOST'}    the fence stands before that last observation: the store has lost a tail; nothing was changed
 --          {'OK', applied, already, entities in conflict...}
 --
 -- Compare-and-set per entity makes a repeat harmless: what a lost reply left behind is recognised as done.
-local token, observation = tonumber(ARGV[1]), tonumber(ARGV[2])
-local fence = redis.call('GET', KEYS[1])
-if fence then
-  local t, o = string.match(fence, '^(%d+):(%d+)$')
-  t, o = tonumber(t), tonumber(o)
-  if token < t or (token == t and observation < o) then return { 'FENCED' } end
-end
-redis.call('SET', KEYS[1], string.format('%d:%d', token, observation))
+-- Nothing is undone if a command fails, so everything is read and checked first, and written after that.
+local token, observation, last = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local t, o = string.match(redis.call('GET', KEYS[1]) or '0:0', '^(%d+):(%d+)$')
+t, o = tonumber(t), tonumber(o)
+if token < t or (token == t and observation < o) then return { 'FENCED' } end
+if last and (t < token or o < last) then return { 'LOST' } end
+redis.call('XLEN', KEYS[2])
+redis.call('HLEN', KEYS[3])
+
 local at = 3
 local function take()
-  local value = ARGV[at]
   at = at + 1
-  return value
+  assert(ARGV[at], 'mint: too few arguments')
+  return ARGV[at]
 end
-local applied, already, conflicts = 0, 0, {}
+local function key()
+  local number = tonumber(take())
+  assert(KEYS[number], 'mint: no such key')
+  return KEYS[number]
+end
+local stands = {}
+local function current(bucket, entity)
+  stands[bucket] = stands[bucket] or {}
+  return stands[bucket][entity] or redis.call('HGET', bucket, entity) or ''
+end
+local changes, applied, already, conflicts = {}, 0, 0, {}
 for _ = 1, tonumber(take()) do
-  local key, entity, expected, new = KEYS[tonumber(take())], take(), take(), take()
-  local current = redis.call('HGET', key, entity) or ''
-  local apply = current == expected
-  if apply then
-    if new == '' then redis.call('HDEL', key, entity) else redis.call('HSET', key, entity, new) end
+  local bucket, entity, expected, new = key(), take(), take(), take()
+  local stored = current(bucket, entity)
+  local events = {}
+  for m = 1, tonumber(take()) do
+    local event = { key(), take(), take(), take(), take(), take(), take() }
+    redis.call('HLEN', event[1])
+    events[m] = event
+  end
+  if stored == expected then
+    stands[bucket][entity] = new
+    changes[#changes + 1] = { bucket, entity, new, events }
     applied = applied + 1
-  elseif current == new then
+  elseif stored == new then
     already = already + 1
   else
     conflicts[#conflicts + 1] = entity
   end
-  for _ = 1, tonumber(take()) do
-    local index, id, event_type, source, subject, payload, private =
-      KEYS[tonumber(take())], take(), take(), take(), take(), take(), take()
-    if apply then
-      local place
-      if private == '' then
-        place = redis.call('XADD', KEYS[2], '*', 'i', id, 't', event_type, 's', source, 'e', subject, 'p', payload)
-      else
-        place = redis.call('XADD', KEYS[2], '*', 'i', id, 't', event_type, 's', source, 'e', subject, 'p', payload,
-          'x', private)
-      end
-      redis.call('HSET', index, id, place)
+end
+local meta = {}
+for k = 1, 2 * tonumber(take()) do meta[k] = take() end
+assert(at == #ARGV, 'mint: too many arguments')
+
+redis.call('SET', KEYS[1], string.format('%d:%d', token, observation))
+for _, change in ipairs(changes) do
+  local bucket, entity, new, events = change[1], change[2], change[3], change[4]
+  if new == '' then redis.call('HDEL', bucket, entity) else redis.call('HSET', bucket, entity, new) end
+  for _, event in ipairs(events) do
+    local index, id, kind, source, subject, payload, private = unpack(event)
+    local fields = { 'i', id, 't', kind, 's', source, 'e', subject, 'p', payload }
+    if private ~= '' then
+      fields[11], fields[12] = 'x', private
     end
+    redis.call('HSET', index, id, redis.call('XADD', KEYS[2], '*', unpack(fields)))
   end
 end
-local n = tonumber(take())
 if #conflicts == 0 then
-  for _ = 1, n do redis.call('HSET', KEYS[3], take(), take()) end
+  for k = 1, #meta, 2 do redis.call('HSET', KEYS[3], meta[k], meta[k + 1]) end
 end
 local answer = { 'OK', applied, already }
 for _, entity in ipairs(conflicts) do answer[#answer + 1] = entity end

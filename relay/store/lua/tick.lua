@@ -6,10 +6,11 @@
 --       n, n source resources,  n, n shard resources,  n, n resources to give back,  n, n owners known dead
 -- Returns  {now_ms, share of sources, share of shards, resource, token, resource, token, ...} (what this owner holds)
 --
--- A token is max(last + 1, now): it grows even if the counter was lost with the tail of the store.
+-- No roles: leave, and give everything back.
+-- A token is max(last + 1, now), above the resource's former one: it grows even if the counter was lost.
 -- Taking a source raises its fence here, before the taker can read any state, so that a former holder's
 -- late mint can no longer slip in between that read and the taker's first mint.
--- A repeat is harmless: what is held already is only renewed.
+-- A repeat is harmless: what is held already is only renewed (and its fence mended, should it have been lost).
 local owner, ttl, now = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 if not now then
   local t = redis.call('TIME')
@@ -52,6 +53,9 @@ for _, resource in ipairs(give_back) do
 end
 if roles == '' then
   redis.call('HDEL', KEYS[1], '@' .. owner)
+  for resource, lease in pairs(leases) do
+    if lease.holder == owner then redis.call('HDEL', KEYS[1], resource) end
+  end
   return { tostring(now), '0', '0' }
 end
 redis.call('HSET', KEYS[1], '@' .. owner, roles .. ':' .. (now + ttl))
@@ -63,12 +67,10 @@ local function hold(resource, token)
   held[#held + 1] = resource
   held[#held + 1] = token
 end
-local function new_token(fence)
-  local token = math.max(tonumber(redis.call('GET', KEYS[2]) or '0') + 1, now)
-  if fence then
-    local fenced = string.match(redis.call('GET', fence) or '0:0', '^(%d+):')
-    token = math.max(token, tonumber(fenced) + 1)
-  end
+local function fenced_at(fence) return tonumber(string.match(redis.call('GET', fence) or '0:0', '^(%d+):')) end
+local function new_token(former, fence)
+  local token = math.max(tonumber(redis.call('GET', KEYS[2]) or '0') + 1, now, former + 1)
+  if fence then token = math.max(token, fenced_at(fence) + 1) end
   local text = string.format('%d', token)
   redis.call('SET', KEYS[2], text)
   if fence then redis.call('SET', fence, text .. ':0') end
@@ -76,10 +78,13 @@ local function new_token(fence)
 end
 local function serve(resources, share, fenced)
   local mine = 0
-  for _, resource in ipairs(resources) do
+  for k, resource in ipairs(resources) do
     local lease = leases[resource]
     if lease and lease.holder == owner then
       mine = mine + 1
+      if fenced and fenced_at(KEYS[2 + k]) < tonumber(lease.token) then
+        redis.call('SET', KEYS[2 + k], lease.token .. ':0')
+      end
       hold(resource, lease.token)
     end
   end
@@ -87,7 +92,7 @@ local function serve(resources, share, fenced)
     local lease = leases[resource]
     if mine < share and not (lease and (lease.live or lease.holder == owner)) then
       mine = mine + 1
-      hold(resource, new_token(fenced and KEYS[2 + k] or nil))
+      hold(resource, new_token(lease and tonumber(lease.token) or 0, fenced and KEYS[2 + k] or nil))
     end
   end
 end

@@ -1,0 +1,73 @@
+"""The admin API as one application: the table of routes, and what stands before every one of them."""
+
+import random
+from collections.abc import Sequence
+from functools import partial
+from typing import Final
+
+from aiohttp import web
+
+from relay.admin.deliveries import Deliveries
+from relay.admin.errors import errors
+from relay.admin.event_types import EventTypes
+from relay.admin.events import Events
+from relay.admin.pages import NoQuery
+from relay.admin.ping import Ping
+from relay.admin.requests import MAX_BODY_BYTES, read_query
+from relay.admin.routes import Handler, Route
+from relay.admin.security import authentication
+from relay.admin.sources import SourceInfo, Sources
+from relay.admin.subscribers import Subscribers
+from relay.attempts import Attempter
+from relay.clock import Clock
+from relay.core.addresses import Network, check_url
+from relay.core.keyring import Keyring
+from relay.store import Store
+
+ROUTES: Final = web.AppKey("routes", tuple[Route, ...])
+
+
+def admin_app(
+    *,
+    store: Store,
+    keyring: Keyring,
+    attempter: Attempter,
+    tokens: Sequence[str],
+    allow: Sequence[Network],
+    allow_http: bool,
+    sources: Sequence[SourceInfo],
+    clock: Clock,
+    rng: random.Random,
+    max_attempts: int,
+) -> web.Application:
+    """Build the application; `rng` makes subscriber ids, `max_attempts` is the longest schedule in use plus one."""
+
+    def normalise_url(url: str) -> str:
+        return check_url(url, allow_http=allow_http, allow=allow).url
+
+    resources = (
+        Subscribers(store.registry, keyring, clock, rng, normalise_url),
+        Ping(store.registry, keyring, attempter, clock),
+        Sources(store, sources, clock),
+        Events(store.log),
+        Deliveries(store, max_attempts),
+        EventTypes(),
+    )
+    app = web.Application(
+        middlewares=[errors, authentication(tokens, clock)],
+        client_max_size=MAX_BODY_BYTES,
+    )
+    app[ROUTES] = tuple(route for resource in resources for route in resource.routes())
+    for route in app[ROUTES]:
+        handler = partial(_without_query, route.handler) if route.query is NoQuery else route.handler
+        if route.method == "GET":
+            app.router.add_get(route.path, handler)  # and HEAD
+        else:
+            app.router.add_route(route.method, route.path, handler)
+    return app
+
+
+async def _without_query(handler: Handler, request: web.Request) -> web.StreamResponse:
+    """A route that takes no query parameters says so, rather than ignore one."""
+    read_query(request, NoQuery)
+    return await handler(request)

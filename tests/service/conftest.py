@@ -1,0 +1,18 @@
+"""Fixtures of the loops' tests."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from redis.asyncio import Redis
+
+from relay.store import Store
+from tests.service.rig import Rig, rigged
+
+
+@pytest.fixture
+async def rig(valkey_server: str, redis_client: Redis, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
+    """Provide subscribers and replicas with quick leases; at the end nothing may be lost."""
+    monkeypatch.setattr("relay.leases.TICK_S", 0.05)
+    monkeypatch.setattr("relay.dispatcher.service.STORE_PAUSE_S", 0.02)
+    async with rigged(valkey_server, Store(redis_client)) as made:
+        yield made
