@@ -63,7 +63,7 @@ def _listen(arguments: argparse.Namespace) -> int:
         receiver = listen.Listener(
             host=arguments.host,
             port=arguments.port,
-            secrets=arguments.secret or (),
+            secrets=arguments.secret or _sandbox_secrets(),
             as_json=arguments.json,
             out=sys.stdout,
         )
@@ -76,6 +76,16 @@ def _listen(arguments: argparse.Namespace) -> int:
         return 0
 
     return asyncio.run(serve())
+
+
+def _sandbox_secrets() -> list[str]:
+    """The secret of the sandbox that runs in this directory, if one has ever run here."""
+    data_dir = Path(os.environ.get("RELAY_DATA_DIR", Settings.model_fields["data_dir"].default))
+    if not identity.sandbox_secret_file(data_dir).exists():
+        return []
+    print(f"checking signatures with the sandbox's secret ({identity.sandbox_secret_file(data_dir)});", file=sys.stderr)
+    print("for a subscriber with a secret of its own: --secret whsec_…", file=sys.stderr)
+    return [identity.sandbox_secret(data_dir)]
 
 
 async def _until_stopped() -> None:

@@ -10,9 +10,12 @@ from pathlib import Path
 
 from relay.core.errors import ConfigError
 from relay.core.keyring import KEY_BYTES
+from relay.core.signing import format_secret
 
 TOKEN_FILE = "admin-token"  # noqa: S105 - the file's name
 KEY_FILE = "encryption-key"
+SANDBOX_SECRET_FILE = "sandbox-secret"  # noqa: S105 - the file's name
+SECRET_BYTES = 32
 
 
 def token_file(data_dir: Path) -> Path:
@@ -36,6 +39,24 @@ def kept_key(data_dir: Path) -> bytes:
     if len(key) != KEY_BYTES:
         raise ConfigError(f"{path} does not hold a base64 key of {KEY_BYTES} bytes; restore it from a backup")
     return key
+
+
+def new_secret() -> str:
+    """A fresh signing secret for a subscriber."""
+    return format_secret(os.urandom(SECRET_BYTES))
+
+
+def sandbox_secret(data_dir: Path) -> str:
+    """The signing secret that subscribers get in the sandbox, so that `relay listen` can verify without asking.
+
+    The encryption key lies in the same directory, so this file gives nothing away that was not there before.
+    """
+    return _kept(sandbox_secret_file(data_dir), new_secret)
+
+
+def sandbox_secret_file(data_dir: Path) -> Path:
+    """Where it is kept."""
+    return data_dir / SANDBOX_SECRET_FILE
 
 
 def owner_name() -> str:

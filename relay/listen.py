@@ -25,8 +25,7 @@ TOLERANCE_S: Final = 300
 _MAX_SHOWN: Final = 120
 _MAX_TIMESTAMP_DIGITS: Final = 12
 _HINT: Final = (
-    "signatures are NOT checked: give --secret whsec_… (POST /v1/subscribers answers with it once;"
-    " POST /v1/subscribers/ID/rotate-secret makes another)"
+    "signatures are NOT checked: give --secret whsec_… (the answer to POST /v1/subscribers holds it, and only that)"
 )
 
 
@@ -56,7 +55,7 @@ class Received:
         transition = _member(data, "transition")
         parts = [
             self.at.strftime("%H:%M:%S"),
-            "unsigned-check-skipped" if self.verified is None else "verified ✓",
+            "not checked" if self.verified is None else "verified ✓",
             _text(_member(self.payload, "type"), "?"),
             f"{_text(_member(entity, 'kind'))} {_text(_member(entity, 'id'))}".strip(),
             f"{_text(_member(transition, 'from'))} → {_text(_member(transition, 'to'))}" if transition else "",

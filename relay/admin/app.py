@@ -1,7 +1,7 @@
 """The admin API as one application: the table of routes, and what stands before every one of them."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -39,14 +39,18 @@ def admin_app(
     clock: Clock,
     rng: random.Random,
     max_attempts: int,
+    new_secret: Callable[[], str],
 ) -> web.Application:
-    """Build the application; `rng` makes subscriber ids, `max_attempts` is the longest schedule in use plus one."""
+    """Build the application; `rng` makes subscriber ids, `max_attempts` is the longest schedule in use plus one.
+
+    `new_secret` makes the signing secret of a subscriber that brings none.
+    """
 
     def normalise_url(url: str) -> str:
         return check_url(url, allow_http=allow_http, allow=allow).url
 
     resources = (
-        Subscribers(store.registry, keyring, clock, rng, normalise_url),
+        Subscribers(store.registry, keyring, clock, rng, normalise_url, new_secret),
         Ping(store.registry, keyring, attempter, clock),
         Sources(store, sources, clock),
         Events(store.log),

@@ -27,11 +27,9 @@ from relay.admin.subscriber_schema import (
 from relay.clock import Clock
 from relay.core.events import rfc3339
 from relay.core.keyring import NONCE_BYTES, Keyring
-from relay.core.signing import format_secret
 from relay.core.subscriber import State, StoredSecret, Subscriber
 from relay.store.registry import ChangedMeanwhileError, RegistryStore
 
-SECRET_BYTES: Final = 32
 PATCH_TYPES: Final = ("application/merge-patch+json", *JSON_TYPES)
 _ALPHABET: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 _ID_LENGTH: Final = 22
@@ -51,12 +49,14 @@ class Subscribers:
         clock: Clock,
         rng: random.Random,
         normalise_url: Callable[[str], str],
+        new_secret: Callable[[], str],
     ) -> None:
         self._store = store
         self._keyring = keyring
         self._clock = clock
         self._rng = rng
         self._normalise_url = normalise_url
+        self._new_secret = new_secret
 
     def routes(self) -> Sequence[Route]:
         """Its part of the table."""
@@ -79,7 +79,7 @@ class Subscribers:
         except ValidationError as error:
             raise from_validation(error, names(NewSubscriber)) from None
         subscriber_id = "sub_" + "".join(self._rng.choices(_ALPHABET, k=_ID_LENGTH))
-        secret = wanted.secret.get_secret_value() if wanted.secret else format_secret(os.urandom(SECRET_BYTES))
+        secret = wanted.secret.get_secret_value() if wanted.secret else self._new_secret()
         sealed = self._keyring.seal(secret, subscriber_id, os.urandom(NONCE_BYTES))
         now = self._now()
         subscriber = Subscriber(

@@ -5,7 +5,7 @@ keys of a relay share one slot, so one node is all that it needs, and a plain cl
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
@@ -18,6 +18,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 from redis.exceptions import ConnectionError as StoreConnectionError
+from redis.exceptions import TimeoutError as StoreTimeoutError
 
 from relay.store.redis_url import Address
 
@@ -37,6 +38,30 @@ class _Guarded(AbstractConnection):
     def __init__(self, *, on_refusal: Callable[[], Awaitable[None]] | None = None, **kwargs: Any) -> None:
         self._on_refusal = on_refusal
         super().__init__(**kwargs)
+
+    async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:  # noqa: FBT001, FBT002 - the library's signature
+        """Send within the socket's time-out.
+
+        The library's own version waits with `asyncio.wait_for`, which in Python 3.11 swallows a cancellation that
+        arrives when the sending is done (https://github.com/python/cpython/issues/86296): a cancelled loop would
+        then run on for ever. It also makes a task for every command.
+        """
+        if not self.is_connected:
+            await self.connect_check_health(check_health=False)
+        if check_health:
+            await self.check_health()  # type: ignore[no-untyped-call]  # annotated nowhere
+        parts = [command.encode()] if isinstance(command, str) else command
+        parts = [parts] if isinstance(parts, bytes) else parts
+        try:
+            async with asyncio.timeout(self.socket_timeout):
+                await self._send_packed_command(parts)
+        except BaseException as error:
+            await self.disconnect(nowait=True)  # half a command may be on its way
+            if isinstance(error, TimeoutError):
+                raise StoreTimeoutError("the store does not read what it is sent") from None
+            if isinstance(error, OSError):
+                raise StoreConnectionError(f"the connection broke ({type(error).__name__})") from error
+            raise
 
     async def read_response(self, *args: Any, **kwargs: Any) -> Any:
         try:

@@ -21,6 +21,7 @@ from relay.core.log import Attempt, Entry, Waiting
 from relay.core.model import Change, Details, Event, Observation
 from relay.core.retry import DEFAULT_SCHEDULE_S, Verdict
 from relay.egress import Sender
+from relay.identity import new_secret
 from relay.store import Store
 from relay.store.deliveries import SHARD_CURSOR, Group
 from relay.store.keys import SHARDS, shard_of
@@ -181,6 +182,7 @@ async def admin_api(client: Redis, *, tokens: Sequence[str] = (TOKEN, OTHER_TOKE
             clock=clock,
             rng=random.Random(7),
             max_attempts=len(DEFAULT_SCHEDULE_S) + 1,
+            new_secret=new_secret,
         )
         with structlog.testing.capture_logs() as logs:
             async with TestClient(TestServer(app)) as http:

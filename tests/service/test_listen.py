@@ -137,7 +137,7 @@ async def test_without_a_secret_everything_is_shown_and_the_omission_is_said_onc
     first, hint, line = out.getvalue().splitlines()
     assert receiver.url in first
     assert "rotate-secret" in hint
-    assert "unsigned-check-skipped" in line
+    assert "not checked" in line
 
 
 async def test_json_lines_hold_the_verdict_and_the_payload() -> None:

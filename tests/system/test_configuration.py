@@ -39,7 +39,7 @@ WRONG: dict[str, tuple[Mapping[str, Any], str]] = {
     "same address twice": ({"RELAY_LISTEN": "127.0.0.1:8099", "RELAY_OPS_LISTEN": "127.0.0.1:8099"}, "ops_listen"),
     "short token": ({"RELAY_ADMIN_TOKENS": ["hidden"]}, "at least 16"),
     "token that is no list": ({"RELAY_ADMIN_TOKENS": "a-token-that-is-long-enough"}, "JSON"),
-    "broken JSON": ({"RELAY_ADMIN_TOKENS": '["hidden'}, "not valid JSON"),
+    "broken JSON": ({"RELAY_ADMIN_TOKENS": '["hidden'}, "JSON"),
     "encryption key of the wrong length": ({"RELAY_ENCRYPTION_KEYS": ["aGlkZGVu"]}, "32 bytes"),
     "encryption key that is no base64": ({"RELAY_ENCRYPTION_KEYS": ["hidden!"]}, "base64"),
     "store of an unknown kind": ({"RELAY_REDIS_URL": "postgres://h/hidden", **TOKENS, **KEYS}, "redis://"),

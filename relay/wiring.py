@@ -1,0 +1,202 @@
+"""From settings to a relay that is built and not yet started; part of the composition root."""
+
+import asyncio
+import base64
+import contextlib
+import random
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import aiohttp
+from aiohttp import web
+
+from relay import __version__, identity
+from relay.admin import SourceInfo, admin_app, ops_app
+from relay.attempts import Attempter
+from relay.clock import Clock, SystemClock
+from relay.core.keyring import Keyring
+from relay.dispatcher import Dispatcher
+from relay.egress import Sender
+from relay.housekeeping import Housekeeping
+from relay.leases import Leases
+from relay.poller import Poller
+from relay.settings import Address, Settings
+from relay.sources.base import Source
+from relay.store import Store
+from relay.store.errors import STORE_ERRORS
+from relay.store.keys import SHARDS
+from relay.telemetry import Metrics
+from relay.upstreams import build_source
+
+AGENT = f"relay/{__version__}"
+ALIVE_S = 30.0
+"""A replica whose lease loop has not turned for this long is stuck."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A relay, built and not yet started."""
+
+    settings: Settings
+    store: Store
+    leases: Leases
+    pollers: Mapping[str, Poller]
+    dispatcher: Dispatcher
+    housekeeping: Housekeeping
+    applications: tuple[tuple[str, Address, web.Application], ...]
+    """The setting that says where to listen, the address, the application."""
+    draining: asyncio.Event
+
+
+@dataclass(frozen=True)
+class _Basis:
+    """What most parts are made with."""
+
+    settings: Settings
+    roles: Collection[str]
+    store: Store
+    new_secret: Callable[[], str]
+    clock: Clock
+    metrics: Metrics
+    rng: random.Random
+
+
+async def build(
+    settings: Settings, roles: Collection[str], store: Store, stack: contextlib.AsyncExitStack, *, sandbox: bool
+) -> Parts:
+    """Build every part that the roles call for; what is to be closed goes on the stack."""
+    new_secret = _sandbox_secret(settings) if sandbox else identity.new_secret
+    basis = _Basis(settings, roles, store, new_secret, SystemClock(), Metrics(), random.Random())
+    keyring = Keyring(_encryption_keys(settings))
+    sources = await _sources(basis, stack) if "poll" in roles else {}
+    leases = Leases(
+        store.leases,
+        basis.clock,
+        basis.metrics,
+        owner=identity.owner_name(),
+        roles=",".join(role for role in ("poll", "deliver") if role in roles) or "api",
+        sources=list(sources),
+        shards=range(SHARDS) if "deliver" in roles else (),
+    )
+    pollers = {name: _poller(basis, name, source, leases) for name, source in sources.items()}
+    attempter = await _attempter(basis, stack)
+
+    def on_control(kind: str, value: str) -> None:
+        if kind == "poll" and value in pollers:
+            pollers[value].poll_now()
+
+    # Every replica follows the log's control stream, which is where "poll now" arrives; without the deliver role it
+    # holds no shard and sends nothing.
+    dispatcher = Dispatcher(
+        store,
+        keyring,
+        attempter,
+        leases,
+        basis.clock,
+        basis.metrics,
+        wait_replicas=wait_replicas(settings),
+        keep_attempts_s=settings.retention.attempts_s,
+        on_control=on_control,
+    )
+    housekeeping = Housekeeping(
+        store.log,
+        store.deliveries,
+        leases,
+        keep_events_s=settings.retention.events_s,
+        keep_attempts_s=settings.retention.attempts_s,
+    )
+    draining = asyncio.Event()
+    applications = [("RELAY_OPS_LISTEN", settings.ops_listen, _ops(basis, leases, draining))]
+    if "api" in roles:
+        applications.append(("RELAY_LISTEN", settings.listen, _admin(basis, keyring, attempter)))
+    return Parts(settings, store, leases, pollers, dispatcher, housekeeping, tuple(applications), draining)
+
+
+def wait_replicas(settings: Settings) -> int:
+    """Sentinel and Cluster can lose a tail, so there an event must be on a replica before anybody sees it."""
+    if settings.redis.wait_replicas is not None:
+        return settings.redis.wait_replicas
+    scheme = urlsplit(settings.redis_url.get_secret_value()).scheme if settings.redis_url else "unix"
+    return int(scheme.endswith(("+sentinel", "+cluster")))
+
+
+async def _sources(basis: _Basis, stack: contextlib.AsyncExitStack) -> dict[str, Source]:
+    # A session of their own: upstream answers are decompressed, subscribers' answers never are.
+    session = await stack.enter_async_context(
+        aiohttp.ClientSession(headers={"User-Agent": AGENT}, trust_env=False, cookie_jar=aiohttp.DummyCookieJar())
+    )
+    return {name: build_source(name, one, session, basis.clock) for name, one in basis.settings.sources.items()}
+
+
+def _poller(basis: _Basis, name: str, source: Source, leases: Leases) -> Poller:
+    return Poller(
+        source,
+        basis.store.snapshots,
+        leases,
+        basis.clock,
+        basis.metrics,
+        emit_first=basis.settings.sources[name].first_poll == "emit",
+        keep_entities_s=basis.settings.retention.entities_s,
+        rng=basis.rng,
+    )
+
+
+async def _attempter(basis: _Basis, stack: contextlib.AsyncExitStack) -> Attempter:
+    egress = basis.settings.egress
+    sender = await stack.enter_async_context(
+        Sender(allow=egress.allow_cidrs, allow_http=egress.allow_http, user_agent=AGENT)
+    )
+    schedule_s = basis.settings.retry.schedule_s
+    return Attempter(sender, basis.clock, basis.metrics, basis.rng, schedule_s=schedule_s, agent=AGENT)
+
+
+def _admin(basis: _Basis, keyring: Keyring, attempter: Attempter) -> web.Application:
+    settings = basis.settings
+    return admin_app(
+        store=basis.store,
+        keyring=keyring,
+        attempter=attempter,
+        tokens=_tokens(settings),
+        allow=settings.egress.allow_cidrs,
+        allow_http=settings.egress.allow_http,
+        sources=[SourceInfo(name, one.kind, one.interval_s) for name, one in settings.sources.items()],
+        clock=basis.clock,
+        rng=basis.rng,
+        max_attempts=len(settings.retry.schedule_s) + 1,
+        new_secret=basis.new_secret,
+    )
+
+
+def _ops(basis: _Basis, leases: Leases, draining: asyncio.Event) -> web.Application:
+    def alive() -> bool:
+        return basis.clock.monotonic() - leases.last_turn < ALIVE_S
+
+    async def unready() -> str | None:
+        if draining.is_set():
+            return "draining"
+        try:
+            await basis.store.client.ping()
+        except STORE_ERRORS as error:
+            return f"the store does not answer ({type(error).__name__})"
+        return None
+
+    return ops_app(metrics=basis.metrics, alive=alive, ready=unready)
+
+
+def _sandbox_secret(settings: Settings) -> Callable[[], str]:
+    """One secret for all subscribers of the sandbox, kept where `relay listen` finds it."""
+    secret = identity.sandbox_secret(settings.data_dir)
+    return lambda: secret
+
+
+def _tokens(settings: Settings) -> list[str]:
+    if settings.admin_tokens:
+        return [token.get_secret_value() for token in settings.admin_tokens]
+    return [identity.kept_token(settings.data_dir)]
+
+
+def _encryption_keys(settings: Settings) -> list[bytes]:
+    if settings.encryption_keys:
+        return [base64.b64decode(key.get_secret_value()) for key in settings.encryption_keys]
+    return [identity.kept_key(settings.data_dir)]
