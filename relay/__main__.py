@@ -112,7 +112,7 @@ def _announce(settings: Settings) -> None:
     """Say where everything is, with lines that are ready to paste."""
     command = _command()
     if settings.admin_tokens:
-        token, where = "$RELAY_TOKEN", "one of RELAY_ADMIN_TOKENS"
+        token, where = "$ADMIN_TOKEN", "one of RELAY_ADMIN_TOKENS"
     else:
         path = identity.token_file(settings.data_dir)
         token, where = f"$(cat {shlex.quote(str(path))})", str(path)

@@ -7,12 +7,12 @@ from datetime import datetime
 import structlog
 
 from relay.clock import Clock
-from relay.core.envelope import Receiver, SigningKey, body_for, headers_for
+from relay.core.envelope import MAX_PAYLOAD_BYTES, Receiver, SigningKey, body_for, headers_for
 from relay.core.keyring import Keyring
 from relay.core.log import Attempt, Entry
-from relay.core.outcome import Outcome
+from relay.core.outcome import Outcome, Reply
 from relay.core.retry import Verdict, decide
-from relay.core.signing import secret_key
+from relay.core.signing import signing_key
 from relay.core.subscriber import Subscriber
 from relay.egress import Sender
 from relay.telemetry import Metrics
@@ -26,7 +26,7 @@ def open_receiver(subscriber: Subscriber, keyring: Keyring) -> Receiver:
     """A subscriber with its keys in the clear; raises `UnreadableSecretError`."""
     keys = [
         SigningKey(
-            secret_key(keyring.open(secret.sealed, subscriber.id)),
+            signing_key(keyring.open(secret.sealed, subscriber.id)),
             datetime.fromisoformat(secret.until) if secret.until else None,
         )
         for secret in subscriber.secrets
@@ -46,6 +46,7 @@ class Attempter:
         *,
         schedule_s: Sequence[float],
         agent: str,
+        max_payload_bytes: int = MAX_PAYLOAD_BYTES,
     ) -> None:
         self._sender = sender
         self._clock = clock
@@ -53,6 +54,7 @@ class Attempter:
         self._rng = rng
         self._schedule_s = schedule_s
         self._agent = agent
+        self._max_payload_bytes = max_payload_bytes
 
     def schedule_of(self, subscriber: Subscriber) -> Sequence[float]:
         """Delays after attempt 1, 2, … in seconds."""
@@ -63,12 +65,7 @@ class Attempter:
         subscriber = receiver.subscriber
         body = body_for(receiver, entry)
         started = self._clock.now()
-        headers = headers_for(receiver, entry.event_id, body, started, self._agent)
-        self._metrics.in_flight.inc()
-        try:
-            reply = await self._sender.post(subscriber.url, headers, body, timeout_s=subscriber.timeout_s)
-        finally:
-            self._metrics.in_flight.dec()
+        reply = self._refuse(body) or await self._post(receiver, entry.event_id, body, started)
         schedule = self.schedule_of(subscriber) if retries else ()
         decision = decide(reply, attempt_no, schedule, self._rng.random())
         started_ms = int(started.timestamp() * 1000)
@@ -88,13 +85,29 @@ class Attempter:
             reply.detail,
             b"" if reply.outcome is Outcome.DELIVERED else reply.body[:BODY_KEPT],
         )
+        if attempt.verdict == Verdict.DEAD and retries:  # a test that fails is no dead letter
+            self._metrics.dead.inc()
         self._tell(attempt, decision.delay_s if due else None)
         return attempt
 
+    def _refuse(self, body: bytes) -> Reply | None:
+        """What is too large is not sent, not cut and not tried again: it would be as large the next time."""
+        if len(body) <= self._max_payload_bytes:
+            return None
+        limit = f"the limit is {self._max_payload_bytes} (RELAY_MAX_PAYLOAD_BYTES)"
+        return Reply(Outcome.TOO_LARGE, detail=f"the body has {len(body)} bytes, {limit}: GET /v1/events has it")
+
+    async def _post(self, receiver: Receiver, event_id: str, body: bytes, now: datetime) -> Reply:
+        headers = headers_for(receiver, event_id, body, now, self._agent)
+        subscriber = receiver.subscriber
+        self._metrics.in_flight.inc()
+        try:
+            return await self._sender.post(subscriber.url, headers, body, timeout_s=subscriber.timeout_s)
+        finally:
+            self._metrics.in_flight.dec()
+
     def _tell(self, attempt: Attempt, delay_s: float | None) -> None:
         self._metrics.attempt_seconds.labels(attempt.outcome).observe(attempt.duration_ms / 1000)
-        if attempt.verdict == Verdict.DEAD:
-            self._metrics.dead.inc()
         log.info(
             "delivery.attempted",
             event_id=attempt.event_id,

@@ -120,7 +120,7 @@ class Leases:
                 await self._tick()
 
     async def _tick(self) -> None:
-        sent = self._clock.monotonic()
+        sent, dead_owners = self._clock.monotonic(), self._dead_owners
         held = await self._store.tick(
             self._owner,
             self._roles,
@@ -128,13 +128,14 @@ class Leases:
             self._shards,
             ttl_ms=int(TTL_S * 1000),
             give_back=self._give_back,
-            dead_owners=self._dead_owners,
+            dead_owners=dead_owners,
         )
         if self.last_tick is None or sent - self.last_tick > TTL_S:
             log.info("store.ready", held=len(held.tokens))
         self.last_tick = self._clock.monotonic()
         self._server_ms, self._asked_at, self._answered_at = held.now_ms, sent, self.last_tick
-        self._dead_owners = ()
+        if self._dead_owners is dead_owners:
+            self._dead_owners = ()
         tokens = dict(held.tokens)
         self._give_back = [
             resource

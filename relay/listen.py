@@ -16,7 +16,7 @@ from typing import Any, Final, Self, TextIO
 
 from aiohttp import web
 
-from relay.core.signing import secret_key, verify
+from relay.core.signing import verify, verifying_key
 
 MAX_BODY_BYTES: Final = 1024 * 1024
 MAX_SEEN: Final = 10_000
@@ -25,7 +25,8 @@ TOLERANCE_S: Final = 300
 _MAX_SHOWN: Final = 120
 _MAX_TIMESTAMP_DIGITS: Final = 12
 _HINT: Final = (
-    "signatures are NOT checked: give --secret whsec_… (the answer to POST /v1/subscribers holds it, and only that)"
+    "signatures are NOT checked: give --secret whsec_… (only the answers to POST /v1/subscribers and …/rotate-secret"
+    " hold it) or --secret whpk_… (the public_key of a v1a subscriber)"
 )
 
 
@@ -79,8 +80,8 @@ class Received:
 class Listener:
     """A receiver that is started and stopped; an async context manager too.
 
-    `secrets` in their written form, any of which may have signed (rotation); none skips the check. Raises
-    `InvalidSecretError`. `port` 0 takes a free one. `now_s` is wall-clock Unix time.
+    `secrets` (`whsec_…`) and public keys (`whpk_…`), any of which may have signed (rotation); none skips the check.
+    Raises `InvalidSecretError`. `port` 0 takes a free one. `now_s` is wall-clock Unix time.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class Listener:
         now_s: Callable[[], float] = time.time,
     ) -> None:
         for secret in secrets:
-            secret_key(secret)
+            verifying_key(secret)
         self._address = (host, port)
         self._secrets = tuple(secrets)
         self._as_json = as_json

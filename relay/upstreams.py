@@ -69,6 +69,7 @@ async def sandboxed(settings: Settings) -> AsyncIterator[Settings]:
                 **settings.model_dump(),
                 "sources": {**_sandbox_sources(sandbox), **settings.model_dump()["sources"]},
                 "egress": {
+                    **settings.egress.model_dump(),
                     "allow_http": True,
                     "allow_cidrs": [*LOOPBACK, *settings.egress.allow_cidrs],
                 },

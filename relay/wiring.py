@@ -145,10 +145,22 @@ def _poller(basis: _Basis, name: str, source: Source, leases: Leases) -> Poller:
 async def _attempter(basis: _Basis, stack: contextlib.AsyncExitStack) -> Attempter:
     egress = basis.settings.egress
     sender = await stack.enter_async_context(
-        Sender(allow=egress.allow_cidrs, allow_http=egress.allow_http, user_agent=AGENT)
+        Sender(
+            allow=egress.allow_cidrs,
+            allow_http=egress.allow_http,
+            user_agent=AGENT,
+            proxy=egress.proxy.get_secret_value() if egress.proxy else None,
+        )
     )
-    schedule_s = basis.settings.retry.schedule_s
-    return Attempter(sender, basis.clock, basis.metrics, basis.rng, schedule_s=schedule_s, agent=AGENT)
+    return Attempter(
+        sender,
+        basis.clock,
+        basis.metrics,
+        basis.rng,
+        schedule_s=basis.settings.retry.schedule_s,
+        agent=AGENT,
+        max_payload_bytes=basis.settings.max_payload_bytes,
+    )
 
 
 def _admin(basis: _Basis, keyring: Keyring, attempter: Attempter) -> web.Application:

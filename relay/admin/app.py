@@ -16,6 +16,7 @@ from relay.admin.ping import Ping
 from relay.admin.requests import MAX_BODY_BYTES, read_query
 from relay.admin.routes import Handler, Route
 from relay.admin.security import authentication
+from relay.admin.signing_keys import SigningKeys
 from relay.admin.sources import SourceInfo, Sources
 from relay.admin.subscribers import Subscribers
 from relay.attempts import Attempter
@@ -50,7 +51,7 @@ def admin_app(
         return check_url(url, allow_http=allow_http, allow=allow).url
 
     resources = (
-        Subscribers(store.registry, keyring, clock, rng, normalise_url, new_secret),
+        Subscribers(store.registry, SigningKeys(keyring, clock, new_secret), clock, rng, normalise_url),
         Ping(store.registry, keyring, attempter, clock),
         Sources(store, sources, clock),
         Events(store.log),

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any, Final, Literal, cast
 
 import msgspec
@@ -21,7 +22,8 @@ from pydantic import (
 
 from relay.core.addresses import UrlRefusedError
 from relay.core.catalogue import covers_any, nearest
-from relay.core.signing import InvalidSecretError, format_secret, secret_key
+from relay.core.rotation import DEFAULT_OVERLAP_S, MAX_OVERLAP_S, alive
+from relay.core.signing import InvalidSecretError, Scheme, format_secret, secret_key
 from relay.core.subscriber import Filter, Format, Subscriber
 
 MAX_WAIT_S: Final = 7 * 86_400
@@ -33,6 +35,7 @@ _RESERVED: Final = frozenset(
     {"connection", "expect", "host", "http2-settings", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
     | {"user-agent", "accept-encoding"}
 )
+OWN_KEY_PAIR: Final = "is for signature v1: for v1a the relay makes the key pair itself, leave it out"
 _RESERVED_PREFIXES: Final = ("content-", "webhook-", "proxy-")
 
 
@@ -121,6 +124,7 @@ class SubscriberIn(BaseModel):
     filter: FilterIn = FilterIn()
     headers: dict[HeaderName, HeaderValue] = Field(default={}, max_length=MAX_HEADERS)
     format: Format = "standard"
+    signature: Scheme = "v1"
     ordering: Literal["none"] = "none"
     max_in_flight: int = Field(default=16, ge=1, le=256)
     rate_per_s: None = None
@@ -170,10 +174,38 @@ class SubscriberIn(BaseModel):
         return values
 
 
-class NewSubscriber(SubscriberIn):
-    """A registration; a `secret` may be brought along."""
+Secret = Annotated[SecretStr, Field(strict=False), AfterValidator(_secret)]
 
-    secret: Annotated[SecretStr, Field(strict=False), AfterValidator(_secret)] | None = None
+
+class NewSubscriber(SubscriberIn):
+    """A registration; a `secret` may be brought along, but not a private key: that one never leaves the relay."""
+
+    secret: Secret | None = None
+
+    @field_validator("secret")
+    @classmethod
+    def _symmetric(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value is not None and info.data.get("signature") == "v1a":
+            raise ValueError(OWN_KEY_PAIR)
+        return value
+
+
+class RotateIn(BaseModel):
+    """How to rotate."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+
+    overlap_s: Number = Field(default=DEFAULT_OVERLAP_S, ge=0, le=MAX_OVERLAP_S, allow_inf_nan=False)
+    """Seconds for which what signs now signs too, but none of it for longer than it was going to; 0 ends it at once."""
+    secret: Secret | None = None
+    """The new one; left out, it is made (and always for `v1a`)."""
+
+
+class PreviousKey(BaseModel):
+    """A public key that is being rotated out."""
+
+    public_key: str
+    until: str
 
 
 class StateOut(BaseModel):
@@ -195,6 +227,11 @@ class SubscriberOut(BaseModel):
     filter: FilterIn
     headers: dict[str, str]
     format: Format
+    signature: Scheme
+    public_key: str | None
+    """`whpk_…`: what verifies `v1a`; null for `v1`."""
+    previous_public_keys: list[PreviousKey]
+    """After a rotation: those that verify until its overlap ends, the latest first."""
     ordering: Literal["none", "entity"]
     max_in_flight: int
     rate_per_s: Number | None
@@ -206,19 +243,32 @@ class SubscriberOut(BaseModel):
     updated_at: str
 
 
-class CreatedSubscriber(SubscriberOut):
-    """The only answer that holds the secret."""
+class SecretSubscriber(SubscriberOut):
+    """A subscriber with a new secret, which no other answer holds."""
 
-    secret: str
+    secret: str | None
+    """Null for `v1a`: its receiver needs the public key only."""
 
 
-def shown(subscriber: Subscriber) -> dict[str, Any]:
-    """Everything but the secrets."""
-    document = SubscriberOut.model_validate_json(msgspec.json.encode(subscriber))
+class PatchedSubscriber(SubscriberOut):
+    """A subscriber after a change; with a `secret` only if it has changed from `v1a` to `v1`."""
+
+    secret: str | None = None
+
+
+def shown(subscriber: Subscriber, now: datetime) -> dict[str, Any]:
+    """Everything but the secrets; of the key pairs the public keys that verify at `now`."""
+    keys = [one for one in alive(subscriber.secrets, now) if one.public_key is not None]
+    fields = {
+        **msgspec.to_builtins(subscriber),
+        "public_key": next((one.public_key for one in keys if one.until is None), None),
+        "previous_public_keys": [{"public_key": one.public_key, "until": one.until} for one in keys if one.until],
+    }
+    document = SubscriberOut.model_validate_json(msgspec.json.encode(fields))
     return document.model_dump(mode="json", by_alias=True)
 
 
 def settable(subscriber: Subscriber) -> dict[str, Any]:
     """What a merge patch is applied to."""
-    fields = set(SubscriberIn.model_fields)
-    return {name: value for name, value in shown(subscriber).items() if name in fields}
+    document = msgspec.json.decode(msgspec.json.encode(subscriber))
+    return {name: document[name] for name in SubscriberIn.model_fields}

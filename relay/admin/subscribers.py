@@ -1,9 +1,8 @@
-"""Subscribers: register, read, change, remove, switch on and off."""
+"""Subscribers: register, read, change, remove, switch on and off, rotate secrets."""
 
-import os
 import random
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from aiohttp import web
@@ -11,13 +10,17 @@ from pydantic import ValidationError
 
 from relay.admin.merge_patch import merge, unknown_fields
 from relay.admin.pages import PageQuery, json_response, page_of
-from relay.admin.problems import ProblemError, from_validation, invalid, not_found
+from relay.admin.problems import FieldError, ProblemError, from_validation, invalid, not_found
 from relay.admin.requests import JSON_TYPES, names, read_object, read_query
 from relay.admin.routes import Route
 from relay.admin.security import audit
+from relay.admin.signing_keys import SigningKeys
 from relay.admin.subscriber_schema import (
-    CreatedSubscriber,
+    OWN_KEY_PAIR,
     NewSubscriber,
+    PatchedSubscriber,
+    RotateIn,
+    SecretSubscriber,
     SubscriberIn,
     SubscriberOut,
     UrlPolicy,
@@ -26,8 +29,8 @@ from relay.admin.subscriber_schema import (
 )
 from relay.clock import Clock
 from relay.core.events import rfc3339
-from relay.core.keyring import NONCE_BYTES, Keyring
-from relay.core.subscriber import State, StoredSecret, Subscriber
+from relay.core.rotation import TooManySecretsError
+from relay.core.subscriber import State, Subscriber
 from relay.store.registry import ChangedMeanwhileError, RegistryStore
 
 PATCH_TYPES: Final = ("application/merge-patch+json", *JSON_TYPES)
@@ -36,7 +39,16 @@ _ID_LENGTH: Final = 22
 _TRIES: Final = 4
 _DISABLED: Final = State(status="disabled", reason="disabled through the API")
 
-Change = Callable[[Subscriber], Subscriber]
+
+class Changed(NamedTuple):
+    """What a change makes of a subscriber."""
+
+    subscriber: Subscriber
+    told_once: Mapping[str, str | None] = {}
+    """Fields of the answer that no other answer holds: a new secret."""
+
+
+Change = Callable[[Subscriber], Changed]
 
 
 class Subscribers:
@@ -45,29 +57,29 @@ class Subscribers:
     def __init__(
         self,
         store: RegistryStore,
-        keyring: Keyring,
+        keys: SigningKeys,
         clock: Clock,
         rng: random.Random,
         normalise_url: Callable[[str], str],
-        new_secret: Callable[[], str],
     ) -> None:
         self._store = store
-        self._keyring = keyring
+        self._keys = keys
         self._clock = clock
         self._rng = rng
         self._normalise_url = normalise_url
-        self._new_secret = new_secret
 
     def routes(self) -> Sequence[Route]:
         """Its part of the table."""
         path, one = "/v1/subscribers", "/v1/subscribers/{id}"
-        found = {200: SubscriberOut}
+        found, changed, rotated = {200: SubscriberOut}, {200: PatchedSubscriber}, {200: SecretSubscriber}
+        rotate = "Let a new secret or key pair sign, and the old ones with it until the overlap ends"
         return (
-            Route("POST", path, self._create, "Register a subscriber", {201: CreatedSubscriber}, body=NewSubscriber),
+            Route("POST", path, self._create, "Register a subscriber", {201: SecretSubscriber}, body=NewSubscriber),
             Route("GET", path, self._list, "List subscribers", found, query=PageQuery),
             Route("GET", one, self._get, "Show a subscriber", found),
-            Route("PATCH", one, self._patch, "Change a subscriber (JSON Merge Patch)", found, body=SubscriberIn),
+            Route("PATCH", one, self._patch, "Change a subscriber (JSON Merge Patch)", changed, body=SubscriberIn),
             Route("DELETE", one, self._delete, "Remove a subscriber and what waits for it", {204: None}),
+            Route("POST", f"{one}/rotate-secret", self._rotate, rotate, rotated, body=RotateIn),
             Route("POST", f"{one}/enable", self._enable, "Send to a subscriber again", found),
             Route("POST", f"{one}/disable", self._disable, "Stop sending; its events wait in the log", found),
         )
@@ -79,8 +91,7 @@ class Subscribers:
         except ValidationError as error:
             raise from_validation(error, names(NewSubscriber)) from None
         subscriber_id = "sub_" + "".join(self._rng.choices(_ALPHABET, k=_ID_LENGTH))
-        secret = wanted.secret.get_secret_value() if wanted.secret else self._new_secret()
-        sealed = self._keyring.seal(secret, subscriber_id, os.urandom(NONCE_BYTES))
+        made = self._keys.first(subscriber_id, wanted.signature, wanted.secret)
         now = self._now()
         subscriber = Subscriber(
             id=subscriber_id,
@@ -88,19 +99,19 @@ class Subscribers:
             state=State() if wanted.enabled else _DISABLED,
             created_at=now,
             updated_at=now,
-            secrets=(StoredSecret(sealed=sealed),),
+            secrets=(made.stored,),
         )
         await self._store.create(subscriber)
         audit(request, "subscriber.create", subscriber_id)
         location = f"/v1/subscribers/{subscriber_id}"
-        return json_response({**shown(subscriber), "secret": secret}, 201, Location=location)
+        return json_response({**self._shown(subscriber), "secret": made.secret}, 201, Location=location)
 
     async def _list(self, request: web.Request) -> web.Response:
         query = read_query(request, PageQuery)
-        return page_of(await self._store.all(), query, key=lambda one: f"{one.created_at} {one.id}", show=shown)
+        return page_of(await self._store.all(), query, key=lambda one: f"{one.created_at} {one.id}", show=self._shown)
 
     async def _get(self, request: web.Request) -> web.Response:
-        return json_response(shown(await find_subscriber(self._store, request)))
+        return json_response(self._shown(await find_subscriber(self._store, request)))
 
     async def _patch(self, request: web.Request) -> web.Response:
         patch = await read_object(request, PATCH_TYPES)
@@ -119,38 +130,69 @@ class Subscribers:
             return web.Response(status=204)
         raise _contended()
 
+    async def _rotate(self, request: web.Request) -> web.Response:
+        body = await read_object(request) if request.body_exists else {}
+        try:
+            wanted = RotateIn.model_validate(body)
+        except ValidationError as error:
+            raise from_validation(error, names(RotateIn)) from None
+        return await self._change(request, "subscriber.rotate-secret", lambda old: self._rotated(old, wanted))
+
     async def _enable(self, request: web.Request) -> web.Response:
-        return await self._change(request, "subscriber.enable", _enabled)
+        return await self._change(request, "subscriber.enable", lambda old: Changed(_enabled(old)))
 
     async def _disable(self, request: web.Request) -> web.Response:
-        return await self._change(request, "subscriber.disable", _disabled)
+        return await self._change(request, "subscriber.disable", lambda old: Changed(_disabled(old)))
 
     async def _change(self, request: web.Request, action: str, change: Change) -> web.Response:
-        """Read, change, write if nobody else has meanwhile, else begin again."""
+        """Read, change, write if nobody else has meanwhile, else begin again.
+
+        Whatever the change, the secrets are sealed by the first key of the ring afterwards.
+        """
         for _ in range(_TRIES):
             old = await find_subscriber(self._store, request)
-            new = change(old)
+            changed, told_once = change(old)
+            new = self._keys.tidied(changed)
             if new == old:
-                return json_response(shown(old))
+                return json_response(self._shown(old))
             new = msgspec.structs.replace(new, updated_at=self._now())
             try:
                 await self._store.replace(old, new)
             except ChangedMeanwhileError:
                 continue
             audit(request, action, old.id)
-            return json_response(shown(new))
+            return json_response({**self._shown(new), **told_once})
         raise _contended()
 
-    def _patched(self, old: Subscriber, patch: Mapping[str, Any]) -> Subscriber:
+    def _patched(self, old: Subscriber, patch: Mapping[str, Any]) -> Changed:
         policy = UrlPolicy(self._normalise_url, keep=old.url)
         try:
             wanted = SubscriberIn.model_validate(merge(settable(old), patch), context=policy)
         except ValidationError as error:
             raise from_validation(error, names(SubscriberIn)) from None
         new = msgspec.structs.replace(old, **wanted.content())
-        if new.enabled == old.enabled:
-            return new
-        return _enabled(new) if new.enabled else _disabled(new)
+        if new.enabled != old.enabled:
+            new = _enabled(new) if new.enabled else _disabled(new)
+        if new.signature == old.signature:
+            return Changed(new)
+        # Secrets of the scheme that is left do not stay behind: whoever changes back gets a new one.
+        made = self._keys.first(old.id, new.signature)
+        told_once = {} if made.secret is None else {"secret": made.secret}
+        return Changed(msgspec.structs.replace(new, secrets=(made.stored,)), told_once)
+
+    def _rotated(self, old: Subscriber, wanted: RotateIn) -> Changed:
+        if wanted.secret is not None and old.signature == "v1a":
+            raise invalid(FieldError("/secret", OWN_KEY_PAIR))
+        if wanted.secret is not None and self._keys.holds(old, wanted.secret):
+            raise invalid(FieldError("/secret", "signs already: send another, or leave it out to have one made"))
+        try:
+            new, secret = self._keys.rotated(old, wanted.overlap_s, wanted.secret)
+        except TooManySecretsError as error:
+            raise ProblemError("conflict", str(error)) from None
+        return Changed(new, {"secret": secret})
+
+    def _shown(self, subscriber: Subscriber) -> dict[str, Any]:
+        return shown(subscriber, self._clock.now())
 
     def _now(self) -> str:
         return rfc3339(self._clock.now()) or ""

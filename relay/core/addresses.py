@@ -9,10 +9,12 @@ IPv4.
 """
 
 import re
+from base64 import b64encode
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 from relay.core.errors import RelayError
 
@@ -86,6 +88,17 @@ class CheckedUrl:
     """Set if the host is a literal; None for a name, which is judged when it is resolved."""
 
 
+@dataclass(frozen=True, slots=True)
+class ProxyUrl:
+    """Where the egress proxy listens."""
+
+    host: str
+    """Lower case, without brackets; a literal in its canonical spelling."""
+    port: int
+    authorization: str | None = field(default=None, repr=False)
+    """The value of `Proxy-Authorization` (RFC 7617), a secret."""
+
+
 def classify(address: str | Address, allow: Sequence[Network] = ()) -> str | None:
     """Say why `address` may not be dialled ("is private"), or None if it may.
 
@@ -136,6 +149,27 @@ def check_url(
     shown = f"[{host}]" if isinstance(address, IPv6Address) else host
     netloc = shown if port == DEFAULT_PORTS[scheme] else f"{shown}:{port}"
     return CheckedUrl(f"{scheme}://{netloc}{path}{query}", scheme, host, port, address)
+
+
+def parse_proxy(url: str) -> ProxyUrl:
+    """Read the egress proxy's URL, `http://[user:password@]host[:port]`; raises `UrlRefusedError`.
+
+    The operator configures it, so it may live anywhere; the message never holds what stands before the @.
+    """
+    _check_characters(url)
+    match = _URL.fullmatch(url)
+    if match is None or match[1].lower() != "http" or match[3] not in ("", "/") or match[4]:
+        raise UrlRefusedError("the proxy must look like http://host:port, without a path")
+    credentials, at, authority = match[2].rpartition("@")
+    try:
+        host, port = _split(authority, DEFAULT_PORTS["http"])
+    except UrlRefusedError:  # what it quotes may be a password without its @
+        raise UrlRefusedError("the proxy's host or port cannot be read") from None
+    address = _literal(host)
+    if isinstance(address, IPv6Address) and address.scope_id is not None:
+        raise UrlRefusedError("the proxy's address has a scope id: give it a name or another address")
+    authorization = f"Basic {b64encode(unquote_to_bytes(credentials)).decode()}" if at else None
+    return ProxyUrl(str(address) if address else _check_name(host, allowed=True), port, authorization)
 
 
 def _check_characters(url: str) -> None:

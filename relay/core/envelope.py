@@ -1,19 +1,21 @@
 """What is sent to a subscriber: the body in its format, and the headers with the signatures over exactly that body."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from relay.core.events import with_private
 from relay.core.log import Entry
-from relay.core.signing import sign_with_key
+from relay.core.signing import Key, sign_with_key
 from relay.core.subscriber import Subscriber
 
 STANDARD_TYPE = "application/json"
 CLOUDEVENTS_TYPE = "application/cloudevents+json"
+MAX_PAYLOAD_BYTES: Final = 256 * 1024
+"""What a body may have unless the settings say otherwise: about what receivers and their proxies take."""
 
 _encode = msgspec.json.Encoder().encode
 _decode_parts = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -23,7 +25,7 @@ _decode_parts = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 class SigningKey:
     """A subscriber's key; after `until` (None: never) it no longer signs."""
 
-    key: bytes
+    key: Key = field(repr=False)
     until: datetime | None = None
 
 
@@ -42,7 +44,7 @@ def body_for(receiver: Receiver, entry: Entry) -> bytes:
 
 
 def headers_for(receiver: Receiver, event_id: str, body: bytes, now: datetime, agent: str) -> dict[str, str]:
-    """Standard Webhooks headers for an attempt at `now`; two signatures while a rotation overlaps.
+    """Standard Webhooks headers for an attempt at `now`; several signatures while rotations overlap.
 
     A subscriber's own headers cannot replace these, however they are spelt.
     """

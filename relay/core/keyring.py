@@ -30,13 +30,25 @@ class Keyring:
 
     def open(self, sealed: str, owner_id: str) -> str:
         """Decrypt; raises `UnreadableSecretError`."""
+        return self._open(sealed, owner_id)[1]
+
+    def reseal(self, sealed: str, owner_id: str, nonce: bytes) -> str:
+        """Seal with the first key what another one has sealed; what it sealed itself stays as it is.
+
+        Raises `UnreadableSecretError`.
+        """
+        position, plain = self._open(sealed, owner_id)
+        return sealed if position == 0 else self.seal(plain, owner_id, nonce)
+
+    def _open(self, sealed: str, owner_id: str) -> tuple[int, str]:
+        """Which key of the ring opens it, and what it holds."""
         try:
             data = base64.b64decode(sealed, validate=True)
         except (binascii.Error, ValueError):
             raise UnreadableSecretError(f"the secret of {owner_id} is damaged in the store") from None
-        for cipher in self._ciphers:
+        for position, cipher in enumerate(self._ciphers):
             try:
-                return cipher.decrypt(data[:NONCE_BYTES], data[NONCE_BYTES:], owner_id.encode()).decode()
+                return position, cipher.decrypt(data[:NONCE_BYTES], data[NONCE_BYTES:], owner_id.encode()).decode()
             except (InvalidTag, ValueError):
                 continue
         raise UnreadableSecretError(

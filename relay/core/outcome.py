@@ -23,6 +23,10 @@ class Outcome(StrEnum):
     """The egress guard refused the URL or an address behind it; nothing was sent."""
     BODY = "body"
     """An answer that is not HTTP, or whose headers exceed their bounds."""
+    PROXY = "proxy"
+    """The relay's own egress proxy is down or refused: our failure, which says nothing about the subscriber."""
+    TOO_LARGE = "too_large"
+    """The body exceeds the relay's own limit: nothing was sent, and it says nothing about the subscriber."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,7 @@ class Reply:
 
     outcome: Outcome
     status: int | None = None
-    """HTTP status, where an answer came."""
+    """The subscriber's HTTP status, where an answer came; never a proxy's."""
     retry_after_s: float | None = None
     """A `Retry-After` of 429 or 503 in seconds from now, unbounded as it came (never negative or NaN)."""
     duration_ms: int = 0
@@ -39,3 +43,9 @@ class Reply:
     """A short reason for people; it never holds the URL's path or query, a secret, or the payload."""
     body: bytes = b""
     """Up to 1 KiB of the answer's body, undecoded."""
+    dns_ms: int | None = None
+    """The look-up of the name; None if there was none (a literal, a kept connection, an egress proxy's affair)."""
+    connect_ms: int | None = None
+    """TCP and TLS, an egress proxy's part included; None on a kept connection, or if it did not come to that."""
+    first_byte_ms: int | None = None
+    """From sending the request to the first byte of an answer; None if none came."""

@@ -43,6 +43,8 @@ def decide(reply: Reply, attempt_no: int, schedule_s: Sequence[float], jitter: f
     """The policy. `Retry-After` can only lengthen the wait, and to a day at the most."""
     if reply.outcome is Outcome.DELIVERED:
         return Decision(Verdict.DELIVERED)
+    if reply.outcome is Outcome.TOO_LARGE:
+        return Decision(Verdict.DEAD)  # it would be as large the next time
     delay = backoff_s(attempt_no, schedule_s, jitter)
     if delay is None:
         return Decision(Verdict.DEAD)

@@ -4,6 +4,8 @@ from typing import Literal
 
 import msgspec
 
+from relay.core.signing import Scheme
+
 Format = Literal["standard", "cloudevents"]
 Ordering = Literal["none", "entity"]
 
@@ -29,12 +31,14 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StoredSecret(msgspec.Struct, frozen=True, kw_only=True):
-    """One signing secret at rest."""
+    """One signing secret, or one key pair, at rest."""
 
     sealed: str
-    """The secret, encrypted with the subscriber's id as associated data."""
+    """The secret or the private key, encrypted with the subscriber's id as associated data."""
     until: str | None = None
     """RFC 3339; from then on it no longer signs. None: it is the current one."""
+    public_key: str | None = None
+    """`whpk_…`, what a receiver verifies `v1a` with; None for `v1`."""
 
 
 class Subscriber(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,14 +52,15 @@ class Subscriber(msgspec.Struct, frozen=True, kw_only=True):
     filter: Filter = Filter()
     headers: dict[str, str] = {}
     format: Format = "standard"
+    signature: Scheme = "v1"
     ordering: Ordering = "none"
     max_in_flight: int = 16
     rate_per_s: float | None = None
-    timeout_s: float = 15
+    timeout_s: float = 15.0
     retry_schedule_s: tuple[float, ...] | None = None
     include_pii: bool = False
     state: State = State()
     created_at: str = ""
     updated_at: str = ""
     secrets: tuple[StoredSecret, ...] = ()
-    """Newest first. Never part of an answer."""
+    """Newest first, all of the scheme that `signature` names. Never part of an answer, but for public keys."""

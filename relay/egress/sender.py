@@ -5,8 +5,6 @@ answer counts from its complete headers; what follows them can neither undo a su
 """
 
 import asyncio
-import contextlib
-import errno
 import functools
 import re
 import ssl
@@ -17,42 +15,34 @@ from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Final, Self
 
-from aiohttp import (
-    ClientConnectorDNSError,
-    ClientConnectorError,
-    ClientError,
-    ClientPayloadError,
-    ClientResponse,
-    ClientResponseError,
-    ClientSession,
-    ClientSSLError,
-    ClientTimeout,
-    DummyCookieJar,
-)
-from yarl import URL
+from aiohttp import hdrs
+from aiohttp.abc import AbstractResolver
 
 from relay.clock import Clock, SystemClock
-from relay.core.addresses import Network, UrlRefusedError, check_url
+from relay.core.addresses import Network, UrlRefusedError, check_url, parse_proxy
 from relay.core.outcome import Outcome, Reply
-from relay.egress.resolver import AddressBlockedError, GuardedResolver
-from relay.egress.transport import GuardedConnector, GuardedRequest, resend_if_stale
+from relay.egress.exchange import Target, drain, exchange, make_target
+from relay.egress.failures import FAILURES, classify_failure
+from relay.egress.resolver import GuardedResolver
+from relay.egress.stopwatch import Stopwatch
+from relay.egress.transport import GuardedConnector, guarded
+from relay.egress.tunnel import ProxyConnector
 
-DRAIN_BYTES: Final = 4096
 DRAIN_S: Final = 1.0
 EXCERPT_BYTES: Final = 1024
-MAX_HEADERS: Final = 128
-MAX_HEADER_BYTES: Final = 8190
 _REMEMBERED_URLS: Final = 4096
 _RETRY_LATER: Final = frozenset({429, 503})
+_PROXY_AUTHENTICATION_REQUIRED: Final = 407
 _SECONDS: Final = re.compile(r"[0-9]+(\.[0-9]+)?(e[0-9]+)?", re.IGNORECASE | re.ASCII)
-_FAILURES: Final = (ClientError, OSError, ValueError)
 
 
 class Sender:
     """The guarded HTTP client; an async context manager, or `start` and `close`.
 
     `connections` must lie above the number of attempts at once: waiting for a connection takes from their time.
-    `tls` replaces the default trust store (a private CA), never verification itself.
+    `tls` replaces the default trust store (a private CA), never verification itself. With `proxy` (an http:// URL,
+    which may hold credentials) that proxy alone is dialled; `relay.egress.tunnel` says what the guard promises then.
+    `resolver` resolves subscribers' names or, with a proxy, the proxy's.
     """
 
     def __init__(
@@ -62,45 +52,38 @@ class Sender:
         allow_http: bool,
         user_agent: str,
         connections: int = 2000,
-        resolver: GuardedResolver | None = None,
+        resolver: AbstractResolver | None = None,
         tls: ssl.SSLContext | None = None,
         clock: Clock | None = None,
+        proxy: str | None = None,
     ) -> None:
         self._allow = tuple(allow)
+        self._allow_http = allow_http
         self._user_agent = user_agent
         self._connections = connections
-        self._resolver = resolver or GuardedResolver(self._allow)
+        self._resolver = resolver
         self._tls = tls
         self._clock = clock or SystemClock()
-        self._session: ClientSession | None = None
-        self._target = functools.lru_cache(_REMEMBERED_URLS)(
-            functools.partial(_target, allow_http=allow_http, allow=self._allow)
-        )
+        self._proxy = parse_proxy(proxy) if proxy else None
+        self._connector: GuardedConnector | None = None
+        self._target = functools.lru_cache(_REMEMBERED_URLS)(self._make_target)
 
     async def start(self) -> None:
         """Open the pool; needs a running loop."""
-        self._session = ClientSession(
-            connector=GuardedConnector(
-                self._allow, self._resolver, connections=self._connections, ssl=self._tls or True
-            ),
-            request_class=GuardedRequest,
-            middlewares=(resend_if_stale,),
-            headers={"User-Agent": self._user_agent},
-            skip_auto_headers=("Accept-Encoding",),
-            cookie_jar=DummyCookieJar(),
-            trust_env=False,
-            auto_decompress=False,
-            timeout=ClientTimeout(total=None, sock_connect=None),  # one deadline bounds the whole attempt
-            max_headers=MAX_HEADERS,
-            max_field_size=MAX_HEADER_BYTES,
-            max_line_size=MAX_HEADER_BYTES,
-        )
+        self._target.cache_clear()  # targets belong to the loop that they were made in
+        if self._proxy:
+            self._connector = ProxyConnector(
+                self._proxy, self._resolver, agent=self._user_agent, connections=self._connections, tls=self._tls
+            )
+        else:
+            resolver = self._resolver or GuardedResolver(self._allow)
+            self._connector = guarded(resolver, self._allow, connections=self._connections, tls=self._tls)
 
     async def close(self) -> None:
         """Close every connection; attempts in flight end as failures."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        if self._connector is not None:
+            await self._connector.close()
+            self._connector = None
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -113,100 +96,68 @@ class Sender:
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes, *, timeout_s: float) -> Reply:
         """Send `body` once and say what came of it within `timeout_s`; header names go out as they are given."""
-        if self._session is None:
+        if self._connector is None:
             raise RuntimeError("the sender was not started")
         time = asyncio.get_running_loop().time
         started = time()
         deadline = started + timeout_s
+        watch = Stopwatch(time)
         try:
+            target = self._target(url)
             async with asyncio.timeout_at(deadline):
-                response = await self._session.post(
-                    self._target(url), data=body, headers=headers, allow_redirects=False
-                )
-        except (UrlRefusedError, *_FAILURES) as error:
+                answer = await exchange(self._connector, target, headers, body, watch)
+        except (UrlRefusedError, *FAILURES) as error:
+            watch.stop()
             outcome, detail = classify_failure(error)
-            return Reply(outcome, duration_ms=round((time() - started) * 1000), detail=detail)
+            if watch.at_proxy and outcome is Outcome.TIMEOUT:
+                outcome, detail = Outcome.PROXY, "cannot connect to the proxy in time"
+            return _reply(outcome, None, round((time() - started) * 1000), watch, detail)
         duration_ms = round((time() - started) * 1000)
-        excerpt = await _drain(response, min(deadline, time() + DRAIN_S))
-        return self._judge(response, duration_ms, excerpt)
+        excerpt = await drain(answer, min(deadline, time() + DRAIN_S))
+        message = answer.message
+        return self._judge(target, message.code, message.headers.get(hdrs.RETRY_AFTER), duration_ms, watch, excerpt)
 
-    def _judge(self, response: ClientResponse, duration_ms: int, excerpt: bytes) -> Reply:
-        status = response.status
+    def _judge(
+        self, target: Target, status: int, retry_after: str | None, duration_ms: int, watch: Stopwatch, excerpt: bytes
+    ) -> Reply:
         if 200 <= status < 300:  # noqa: PLR2004 - the classes of RFC 9110
-            return Reply(Outcome.DELIVERED, status, duration_ms=duration_ms)
+            return _reply(Outcome.DELIVERED, status, duration_ms, watch)
+        detail = f"HTTP {status}"
+        if target.by_proxy and status == _PROXY_AUTHENTICATION_REQUIRED:
+            return _reply(Outcome.PROXY, None, duration_ms, watch, f"the proxy answered {detail}")
         outcome = Outcome.REDIRECT if 300 <= status < 400 else Outcome.STATUS  # noqa: PLR2004 - RFC 9110
         retry_after_s = None
-        if status in _RETRY_LATER:
-            retry_after_s = parse_retry_after(response.headers.get("Retry-After", ""), self._clock.now())
-        return Reply(outcome, status, retry_after_s, duration_ms, f"HTTP {status}", excerpt[:EXCERPT_BYTES])
+        if retry_after is not None and status in _RETRY_LATER:
+            retry_after_s = parse_retry_after(retry_after, self._clock.now())
+        return _reply(outcome, status, duration_ms, watch, detail, retry_after_s, excerpt[:EXCERPT_BYTES])
+
+    def _make_target(self, url: str) -> Target:
+        checked = check_url(url, allow_http=self._allow_http, allow=self._allow)
+        if self._proxy is None:
+            return make_target(checked, self._user_agent)
+        return make_target(checked, self._user_agent, proxied=True, authorization=self._proxy.authorization)
 
 
-def _target(url: str, *, allow_http: bool, allow: tuple[Network, ...]) -> URL:
-    # Encoded: what was checked is sent, byte for byte; nothing parses or quotes it again.
-    return URL(check_url(url, allow_http=allow_http, allow=allow).url, encoded=True)
-
-
-async def _drain(response: ClientResponse, deadline: float) -> bytes:
-    """Read on to the end within bounds, so that the connection can be kept; otherwise close it.
-
-    Returns what was read. Nothing that goes wrong here changes what the attempt came to.
-    """
-    content = response.content
-    if content.is_eof() and content.exception() is None:  # it came with the headers, as it nearly always does
-        return content.read_nowait(-1)
-    chunks: list[bytes] = []
-    size = 0
-    try:
-        with contextlib.suppress(*_FAILURES):
-            async with asyncio.timeout_at(deadline):
-                while size <= DRAIN_BYTES and not content.at_eof():
-                    chunk = await content.read(DRAIN_BYTES + 1 - size)
-                    chunks.append(chunk)
-                    size += len(chunk)
-    finally:
-        if not content.is_eof():  # at its end aiohttp itself has given the connection back
-            response.close()
-    return b"".join(chunks)
-
-
-def classify_failure(error: Exception) -> tuple[Outcome, str]:
-    """Say what an exception of an attempt means; the detail names no path, secret or byte of an answer."""
-    match error:
-        case UrlRefusedError() | AddressBlockedError():
-            return Outcome.BLOCKED, str(error)
-        case ClientSSLError() | ssl.SSLError():
-            return Outcome.TLS, _tls_detail(error)
-        case ClientConnectorError(os_error=AddressBlockedError() as blocked):
-            return Outcome.BLOCKED, str(blocked)
-        case ClientConnectorDNSError():
-            return Outcome.DNS, str(error.os_error)
-        case ClientResponseError() | ClientPayloadError():
-            return Outcome.BODY, "the answer is not valid HTTP/1.1, or its headers are too many or too long"
-        case TimeoutError():
-            return Outcome.TIMEOUT, "no complete answer in time"
-        case ClientError() | OSError():
-            return _connection_failure(error)
-        case _:
-            return Outcome.BLOCKED, "a header cannot be sent: it holds a character that HTTP forbids"
-
-
-def _connection_failure(error: Exception) -> tuple[Outcome, str]:
-    """A refused, unreachable or lost connection; TLS may also fail after its handshake (a client certificate)."""
-    cause = error.__cause__
-    if isinstance(cause, ssl.SSLError):
-        return Outcome.TLS, _tls_detail(cause)
-    refused = isinstance(error, ClientConnectorError)
-    what = "cannot connect" if refused else "the connection was lost before an answer"
-    name = errno.errorcode.get(error.errno or 0) if isinstance(error, OSError) else None
-    return Outcome.CONNECT, f"{what} ({name})" if name else what
-
-
-def _tls_detail(error: BaseException) -> str:
-    cause = error.os_error if isinstance(error, ClientConnectorError) else error
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return f"the certificate was refused: {cause.verify_message}"
-    reason = cause.reason if isinstance(cause, ssl.SSLError) else None
-    return f"the TLS connection failed: {reason or type(cause).__name__}"
+def _reply(
+    outcome: Outcome,
+    status: int | None,
+    duration_ms: int,
+    watch: Stopwatch,
+    detail: str = "",
+    retry_after_s: float | None = None,
+    body: bytes = b"",
+) -> Reply:
+    return Reply(
+        outcome,
+        status,
+        retry_after_s,
+        duration_ms,
+        detail,
+        body,
+        watch.dns_ms,
+        watch.connect_ms,
+        watch.first_byte_ms,
+    )
 
 
 def parse_retry_after(value: str, now: datetime) -> float | None:

@@ -19,6 +19,8 @@ from pydantic import (
     model_validator,
 )
 
+from relay.core.addresses import UrlRefusedError, parse_proxy
+from relay.core.envelope import MAX_PAYLOAD_BYTES
 from relay.core.keyring import KEY_BYTES
 from relay.core.retry import DEFAULT_SCHEDULE_S
 
@@ -106,10 +108,19 @@ def _encryption_key(value: SecretStr) -> SecretStr:
     return value
 
 
+def _proxy(value: SecretStr) -> SecretStr:
+    try:
+        parse_proxy(value.get_secret_value())
+    except UrlRefusedError as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
 ListenAddress = Annotated[Address, BeforeValidator(_address)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 Token = Annotated[SecretStr, AfterValidator(_token)]
 EncryptionKey = Annotated[SecretStr, AfterValidator(_encryption_key)]
+ProxyAddress = Annotated[SecretStr, AfterValidator(_proxy)]
 Credential = Annotated[SecretStr, Field(min_length=1)]
 SourceName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
 Interval = Annotated[float, Field(gt=0, le=DAY_S)]
@@ -159,6 +170,8 @@ class Egress(_Model):
 
     allow_cidrs: tuple[Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)], ...] = ()
     allow_http: bool = False
+    proxy: ProxyAddress | None = None
+    """`http://[user:password@]host:port`; a secret, because it may hold a password."""
 
 
 class Redis(_Model):
@@ -207,6 +220,8 @@ class Settings(_Model):
     encryption_keys: tuple[EncryptionKey, ...] = ()
     drain_s: float = Field(default=20, ge=0, le=600)
     """How long a stop waits for attempts in flight."""
+    max_payload_bytes: int = Field(default=MAX_PAYLOAD_BYTES, ge=4096, le=64 * 1024 * 1024)
+    """A larger body is a dead letter at once."""
     egress: Egress = Egress()
     redis: Redis = Redis()
     retry: Retry = Retry()

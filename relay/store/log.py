@@ -77,6 +77,8 @@ class LogStore:
 
     async def trim(self, before_ms: int) -> int:
         """Remove events older than this, at most `TRIM_BATCH`; returns how many."""
+        if before_ms <= 0:  # retention reaches back beyond 1970, where there is no id
+            return 0
         old = await self._client.xrange(self._keys.log, "-", f"({before_ms}-0", TRIM_BATCH)
         if not old:
             return 0

@@ -163,10 +163,12 @@ def attempt(
 
 
 @asynccontextmanager
-async def admin_api(client: Redis, *, tokens: Sequence[str] = (TOKEN, OTHER_TOKEN)) -> AsyncIterator[Api]:
-    """Serve the API on a free port."""
+async def admin_api(
+    client: Redis, *, tokens: Sequence[str] = (TOKEN, OTHER_TOKEN), keys: Sequence[bytes] = (b"k" * 32,)
+) -> AsyncIterator[Api]:
+    """Serve the API on a free port; `keys` encrypt secrets."""
     store, clock = Store(client), FakeClock()
-    keyring = Keyring([b"k" * 32])
+    keyring = Keyring(keys)
     async with Sender(allow=LOOPBACK, allow_http=True, user_agent="relay/test") as sender:
         attempter = Attempter(
             sender, clock, Metrics(), random.Random(1), schedule_s=DEFAULT_SCHEDULE_S, agent="relay/test"
@@ -180,7 +182,7 @@ async def admin_api(client: Redis, *, tokens: Sequence[str] = (TOKEN, OTHER_TOKE
             allow_http=True,
             sources=SOURCES,
             clock=clock,
-            rng=random.Random(7),
+            rng=random.Random(),
             max_attempts=len(DEFAULT_SCHEDULE_S) + 1,
             new_secret=new_secret,
         )

@@ -6,6 +6,7 @@ import pytest
 from redis.asyncio import Redis
 
 from relay.store import Store
+from tests.service.polling import PollRig, polling
 from tests.service.rig import Rig, rigged
 
 
@@ -13,6 +14,14 @@ from tests.service.rig import Rig, rigged
 async def rig(valkey_server: str, redis_client: Redis, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
     """Provide subscribers and replicas with quick leases; at the end nothing may be lost."""
     monkeypatch.setattr("relay.leases.TICK_S", 0.05)
+    monkeypatch.setattr("relay.dispatcher.tail.BLOCK_MS", 200)
     monkeypatch.setattr("relay.dispatcher.service.STORE_PAUSE_S", 0.02)
     async with rigged(valkey_server, Store(redis_client)) as made:
+        yield made
+
+
+@pytest.fixture
+async def polls(valkey_server: str, redis_client: Redis) -> AsyncIterator[PollRig]:  # noqa: ARG001 - it empties the store
+    """Provide an upstream and holders; at the end the entities' histories must be whole."""
+    async with polling(valkey_server) as made:
         yield made

@@ -128,6 +128,25 @@ async def test_a_header_that_http_forbids_is_an_outcome_and_nothing_is_sent() ->
         assert (await client.post(server.url, HEADERS, b"{}", timeout_s=5)).outcome is Outcome.DELIVERED
 
 
+async def test_a_configured_header_cannot_frame_the_request() -> None:
+    """Host and length are the client's own, once each; another framing is refused before anything is sent."""
+    heads: list[bytes] = []
+
+    async def behave(peer: Peer) -> None:
+        heads.append((await peer.request())[0])
+        await peer.send(OK)
+
+    forged = {"content-length": "99", "Content-Length": "0", "HOST": "other.example", "user-agent": "own/1"}
+    async with serving(behave) as server, sender() as client:
+        reply = await client.post(server.url, forged, b"{}", timeout_s=5)
+        refused = await client.post(server.url, {"transfer-encoding": "chunked"}, b"{}", timeout_s=5)
+    names = [line.partition(b":")[0].lower() for line in heads[0].split(b"\r\n")]
+    assert [names.count(name) for name in (b"host", b"content-length", b"user-agent")] == [1, 1, 1]
+    assert b"other.example" not in heads[0]
+    assert b"user-agent: own/1" in heads[0]
+    assert (reply.outcome, refused.outcome, len(heads)) == (Outcome.DELIVERED, Outcome.BLOCKED, 1)
+
+
 async def test_a_cancellation_passes_through_and_closes_the_connection() -> None:
     """A drain that gives up leaves no socket behind."""
 

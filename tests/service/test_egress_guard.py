@@ -1,10 +1,8 @@
 """The egress guard at work: names, addresses and certificates that must not be trusted."""
 
 import asyncio
-import datetime as dt
 import ipaddress
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Sequence
@@ -12,24 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from relay.core.outcome import Outcome
 from relay.egress import GuardedResolver, Sender
 from relay.egress.resolver import AddressBlockedError, AddressInfo, Lookup, LookupFailedError
+from tests.service.egress_rig import answers, certificate
 from tests.service.raw_server import LOOPBACK, OK, Peer, always, once, sender, serving, until
 
 HEADERS = {"webhook-id": "evt_1"}
-
-
-def answers(*addresses: str) -> Sequence[AddressInfo]:
-    """Make what `getaddrinfo` would return."""
-    return [
-        (socket.AF_INET6 if ":" in one else socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, 0)) for one in addresses
-    ]
 
 
 async def test_a_name_that_does_not_resolve_is_a_dns_failure() -> None:
@@ -176,33 +164,6 @@ async def test_the_resolver_refuses_scope_ids_from_the_system() -> None:
     scoped = [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("2606:4700::1", 0, 0, 2))]
     with pytest.raises(AddressBlockedError, match="scope"):
         await GuardedResolver(lookup=lambda _: scoped).resolve("a.example", 80)
-
-
-def certificate(directory: Path, name: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """Make a self-signed certificate for `name`: a server's context, and a client's that trusts it."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = dt.datetime.now(dt.UTC)
-    built = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    file = directory / f"{name}.pem"
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    file.write_bytes(private + built.public_bytes(serialization.Encoding.PEM))
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(file)
-    return server, ssl.create_default_context(cafile=str(file))
 
 
 async def test_tls_keeps_the_name_for_sni_and_verification(tmp_path: Path) -> None:

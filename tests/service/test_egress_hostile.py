@@ -23,6 +23,7 @@ def flood(first: bytes, endless: Iterator[bytes]) -> Behaviour:
         await peer.send(first)
         for piece in endless:
             await peer.send(piece)
+            await asyncio.sleep(0)  # client and server share the loop
 
     return behave
 
@@ -263,6 +264,15 @@ async def test_a_stale_connection_is_replaced_once_only() -> None:
     assert (reply.outcome, server.connections) == (Outcome.CONNECT, 2)
 
 
+async def test_a_second_stale_connection_is_a_failure_and_not_a_third_try() -> None:
+    """However many kept connections have died, one attempt is sent twice at the most."""
+    behaviour, bodies = dying(goodbye=b"RST")
+    async with serving(behaviour) as server, sender() as client:
+        await asyncio.gather(*(client.post(server.url, HEADERS, b"1", timeout_s=5) for _ in range(3)))
+        reply = await client.post(server.url, HEADERS, b"2", timeout_s=5)
+    assert (reply.outcome, bodies.count(b"2"), server.connections) == (Outcome.CONNECT, 2, 3)
+
+
 @pytest.mark.parametrize("last_words", [b"H", b"HTTP/1.1 100 Continue\r\n\r\n"])
 async def test_a_kept_connection_that_began_to_answer_is_not_sent_to_again(last_words: bytes) -> None:
     """One byte of an answer shows that the request arrived, so it is a failure like any other."""
@@ -274,7 +284,6 @@ async def test_a_kept_connection_that_began_to_answer_is_not_sent_to_again(last_
     assert (bodies, server.connections) == ([b"1", b"2"], 1)
 
 
-@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
 async def test_a_subscriber_that_answers_but_does_not_read_holds_nothing() -> None:
     """A 413 before the body was sent is the answer, and what is unsent is dropped with the connection."""
     received = 0

@@ -1,6 +1,7 @@
 """The development receiver: what it accepts, what it prints, what it remembers."""
 
 import asyncio
+import base64
 import contextlib
 import io
 import json
@@ -10,8 +11,9 @@ from typing import Any
 import aiohttp
 import pytest
 import standardwebhooks
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from relay.core.signing import InvalidSecretError, sign
+from relay.core.signing import InvalidSecretError, format_public_key, sign
 from relay.listen import MAX_BODY_BYTES, Listener, serve
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -74,6 +76,19 @@ async def test_during_a_rotation_either_secret_and_any_of_several_signatures_fit
     headers["webhook-signature"] = "v1,AAAA v1a,bbbb " + headers["webhook-signature"]
     async with receiver:
         assert (await post(receiver.url, headers))[0] == 204
+
+
+async def test_a_public_key_verifies_asymmetric_signatures() -> None:
+    """`whpk_…` accepts what its private key signed, also next to another signature, and nothing else."""
+    private = Ed25519PrivateKey.generate()
+    content = f"evt_1.{NOW_S}.".encode() + PAYLOAD
+    good = "v1a," + base64.b64encode(private.sign(content)).decode()
+    bad = "v1a," + base64.b64encode(Ed25519PrivateKey.generate().sign(content)).decode()
+    receiver, out = listener(format_public_key(private.public_key()))
+    async with receiver:
+        for signature, status in ((good, 204), (f"{bad} {good}", 204), (bad, 401), (sign(SECRET, "a", 1, b""), 401)):
+            assert (await post(receiver.url, signed() | {"webhook-signature": signature}))[0] == status
+    assert out.getvalue().count("verified ✓") == 2
 
 
 async def test_an_id_that_was_seen_before_is_marked() -> None:
@@ -186,10 +201,11 @@ async def test_remembered_ids_are_bounded(monkeypatch: pytest.MonkeyPatch) -> No
     assert ["DUPLICATE" in line for line in out.getvalue().splitlines()[2:]] == [False, False, False, True, False]
 
 
-def test_an_unusable_secret_is_refused_at_once_without_repeating_it() -> None:
-    """A typing error in a secret is not mistaken for bad signatures."""
+@pytest.mark.parametrize("text", ["whsec_hunter2", "whpk_hunter2", "whsk_hunter2", "hunter2"])
+def test_an_unusable_secret_is_refused_at_once_without_repeating_it(text: str) -> None:
+    """A typing error in a secret or a public key is not mistaken for bad signatures."""
     with pytest.raises(InvalidSecretError) as caught:
-        listener("whsec_hunter2")
+        listener(text)
     assert "hunter2" not in str(caught.value)
 
 

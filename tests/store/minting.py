@@ -1,4 +1,4 @@
-"""What the tests of the store and of the loops above it share: events without an upstream, and a holder that mints them."""
+"""What the tests of the store and of the loops above it share: events without an upstream, and who mints them."""
 
 import json
 from collections.abc import Sequence

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.core.addresses import Network, UrlRefusedError, check_url, classify
+from relay.core.addresses import Network, UrlRefusedError, check_url, classify, parse_proxy
 
 LOOPBACK: tuple[Network, ...] = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 
@@ -188,3 +188,52 @@ def test_any_text_is_either_refused_or_comes_back_normalised(text: str) -> None:
     except UrlRefusedError:
         return
     assert check_url(checked.url, allow_http=False) == checked
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port", "authorization"),
+    [
+        ("http://squid:3128", "squid", 3128, None),
+        ("HTTP://Squid.Internal/", "squid.internal", 80, None),
+        ("http://10.0.0.1:3128", "10.0.0.1", 3128, None),
+        ("http://0x7f.1:3128", "127.0.0.1", 3128, None),
+        ("http://[FD00::1]:3128", "fd00::1", 3128, None),
+        ("http://relay:p%40ss%2F@squid:3128", "squid", 3128, "Basic cmVsYXk6cEBzcy8="),
+        ("http://relay:a@b@squid:3128", "squid", 3128, "Basic cmVsYXk6YUBi"),
+        ("http://relay:p%C3%A4ss@squid:3128", "squid", 3128, "Basic cmVsYXk6cMOkc3M="),
+    ],
+)
+def test_a_proxy_may_live_anywhere_and_have_credentials(
+    url: str, host: str, port: int, authorization: str | None
+) -> None:
+    """The operator chose it, so private addresses and short names pass; its password is percent-decoded UTF-8."""
+    proxy = parse_proxy(url)
+    assert (proxy.host, proxy.port, proxy.authorization) == (host, port, authorization)
+    assert authorization is None or authorization not in repr(proxy)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "squid:3128",
+        "https://relay:hunter2@squid:3128",
+        "socks5://relay:hunter2@squid:1080",
+        "http://relay:hunter2@",
+        "http://relay:hunter2",
+        "http://relay:99999",
+        "http://relay:hunter2@squid:3128/path",
+        "http://relay:hunter/2@squid:3128",
+        "http://relay:hunter2@squid:3128?a",
+        "http://relay:hunter2@squid:3128#a",
+        "http://relay:hunter2@squid:0",
+        "http://relay:hunter2@squid:3128\r\n",
+        "http://relay:hunter2@[fe80::1%25eth0]:3128",
+        "http://relay:hunter2@sq uid",
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_refused_without_its_password(url: str) -> None:
+    """Only http://, without a path; the message repeats nothing that may be a secret."""
+    with pytest.raises(UrlRefusedError) as caught:
+        parse_proxy(url)
+    assert not any(secret in str(caught.value) for secret in ("hunter", "99999"))

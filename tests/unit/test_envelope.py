@@ -1,10 +1,12 @@
 """Body and headers of an attempt, verified with the independent library."""
 
+import base64
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from relay.core.envelope import Receiver, SigningKey, body_for, headers_for
@@ -62,6 +64,21 @@ def test_both_secrets_sign_while_a_rotation_overlaps(wanted: Format) -> None:
     Webhook(format_secret(KEY)).verify(body, headers)
     with pytest.raises(WebhookVerificationError):
         Webhook(format_secret(OLD_KEY)).verify(body, headers)
+
+
+def test_a_key_pair_signs_like_a_secret_and_no_key_shows_in_a_representation() -> None:
+    """`v1a` only, two of them while a rotation overlaps; neither log nor traceback can show a key."""
+    until = NOW + timedelta(seconds=1)
+    new, old = (Ed25519PrivateKey.from_private_bytes(seed) for seed in (KEY, OLD_KEY))
+    to = receiver(SigningKey(new), SigningKey(old, until), signature="v1a")
+    body, headers = sent(to)
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+    signatures = [one.split(",") for one in headers["webhook-signature"].split(" ")]
+    assert [scheme for scheme, _ in signatures] == ["v1a", "v1a"]
+    for key, (_, signature) in zip((new, old), signatures, strict=True):
+        key.public_key().verify(base64.b64decode(signature), signed)
+    assert sent(to, until)[1]["webhook-signature"].count("v1a,") == 1
+    assert "kkkk" not in repr(receiver(SigningKey(KEY)))
 
 
 def test_the_headers_are_the_contracts() -> None:

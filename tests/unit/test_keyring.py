@@ -31,6 +31,17 @@ def test_the_first_key_seals_and_all_of_them_open() -> None:
         Keyring([NEW]).open(old, "sub_1")
 
 
+def test_sealing_again_moves_a_secret_to_the_first_key_and_changes_nothing_else() -> None:
+    """What the first key sealed keeps its bytes; a secret that cannot be opened is not touched."""
+    old = Keyring([OLD]).seal(SECRET, "sub_1", NONCE)
+    both = Keyring([NEW, OLD])
+    new = both.reseal(old, "sub_1", NONCE)
+    assert Keyring([NEW]).open(new, "sub_1") == SECRET
+    assert both.reseal(new, "sub_1", b"2" * NONCE_BYTES) == new
+    with pytest.raises(UnreadableSecretError):
+        Keyring([NEW]).reseal(old, "sub_1", NONCE)
+
+
 def test_a_secret_cannot_be_moved_to_another_subscriber() -> None:
     """The owner's id is authenticated."""
     sealed = Keyring([NEW]).seal(SECRET, "sub_1", NONCE)

@@ -20,7 +20,7 @@ from relay.core.retry import (
 
 JITTERS = st.floats(0, 1)
 SCHEDULES = st.lists(st.floats(0.001, 1e6), min_size=1, max_size=12)
-FAILURES = [outcome for outcome in Outcome if outcome is not Outcome.DELIVERED]
+FAILURES = [outcome for outcome in Outcome if outcome not in (Outcome.DELIVERED, Outcome.TOO_LARGE)]
 
 
 def test_the_default_schedule_is_the_contracts() -> None:
@@ -41,7 +41,7 @@ def test_jitter_only_lengthens_and_by_a_fifth_at_most(schedule: list[float], jit
 def test_a_failure_is_tried_again_until_the_schedule_ends(
     schedule: list[float], jitter: float, outcome: Outcome, status: int | None, asked: float | None
 ) -> None:
-    """Every class of failure; after the last step the delivery is dead."""
+    """Every class of failure but one (below); after the last step the delivery is dead."""
     reply = Reply(outcome, status, asked)
     for attempt_no in range(1, len(schedule) + 1):
         decision = decide(reply, attempt_no, schedule, jitter)
@@ -50,6 +50,12 @@ def test_a_failure_is_tried_again_until_the_schedule_ends(
         assert math.isfinite(decision.delay_s)
         assert decision.delay_s <= max(schedule[attempt_no - 1] * (1 + JITTER), MAX_RETRY_AFTER_S)
     assert decide(reply, len(schedule) + 1, schedule, jitter) == Decision(Verdict.DEAD)
+
+
+@given(SCHEDULES, st.integers(1, 20), JITTERS)
+def test_what_is_too_large_is_dead_at_once(schedule: list[float], attempt_no: int, jitter: float) -> None:
+    """No later attempt would find it smaller."""
+    assert decide(Reply(Outcome.TOO_LARGE), attempt_no, schedule, jitter) == Decision(Verdict.DEAD)
 
 
 @pytest.mark.parametrize("attempt_no", [1, 9, 10, 11])

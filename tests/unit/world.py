@@ -73,7 +73,8 @@ class World:
         """A page: these entities in this order, repeated as often as named."""
         entities = [self._entity(number) for number in numbers]
         rows = [self.row(entity) for entity in entities]
-        return [entity.stale for entity in entities if stale and entity.stale] + rows
+        old = [entity.stale for entity in entities if stale and entity.stale]
+        return [*old, *rows, *old]
 
     def digest(self, rows: Sequence[bytes], *, silent: bool = False) -> Digest:
         """A poll's page, seen a while later."""
