@@ -83,7 +83,7 @@ def _secret(value: SecretStr) -> SecretStr:
         raise ValueError(f"{error}; leave it out to have one made") from None
 
 
-def _short(value: float) -> float:
+def _short(value: float) -> int | float:
     return int(value) if value.is_integer() else value
 
 

@@ -164,9 +164,13 @@ def attempt(
 
 @asynccontextmanager
 async def admin_api(
-    client: Redis, *, tokens: Sequence[str] = (TOKEN, OTHER_TOKEN), keys: Sequence[bytes] = (b"k" * 32,)
+    client: Redis,
+    *,
+    tokens: Sequence[str] = (TOKEN, OTHER_TOKEN),
+    keys: Sequence[bytes] = (b"k" * 32,),
+    seed: int = 7,
 ) -> AsyncIterator[Api]:
-    """Serve the API on a free port; `keys` encrypt secrets."""
+    """Serve the API on a free port; `keys` encrypt secrets, `seed` makes the ids of subscribers."""
     store, clock = Store(client), FakeClock()
     keyring = Keyring(keys)
     async with Sender(allow=LOOPBACK, allow_http=True, user_agent="relay/test") as sender:
@@ -182,7 +186,7 @@ async def admin_api(
             allow_http=True,
             sources=SOURCES,
             clock=clock,
-            rng=random.Random(),
+            rng=random.Random(seed),
             max_attempts=len(DEFAULT_SCHEDULE_S) + 1,
             new_secret=new_secret,
         )

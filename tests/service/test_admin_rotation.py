@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from redis.asyncio import Redis
 from standardwebhooks import Webhook
 
+from relay.admin.signing_keys import SigningKeys
+from relay.clock import SystemClock
 from relay.core.keyring import Keyring
 from relay.core.subscriber import Subscriber
 from relay.store.keys import shard_of
@@ -241,6 +243,14 @@ async def test_a_sixth_secret_waits_or_ends_the_others(redis_client: Redis) -> N
         assert len((await stored(api, answer.body["id"])).secrets) == 1
 
 
+def test_a_rotation_makes_a_new_secret_even_where_first_ones_are_all_the_same() -> None:
+    """As in the sandbox, whose subscribers begin with one secret."""
+    keys = SigningKeys(Keyring([NEW]), SystemClock(), lambda: SECRET)
+    made = keys.first("sub_1", "v1")
+    subscriber = Subscriber(id="sub_1", url="https://lms.example.org/", secrets=(made.stored,))
+    assert made.secret == SECRET != keys.rotated(subscriber, 60, None)[1]
+
+
 async def test_rotations_at_the_same_time_both_count(redis_client: Redis) -> None:
     """Neither overwrites the other: both new secrets sign, and the first one."""
     async with admin_api(redis_client) as api:
@@ -256,7 +266,7 @@ async def test_an_encryption_key_is_retired_without_a_secret_lost(rig: Rig, redi
     """Restarted with [new, old]: old secrets open, every write seals with the new key; then the old one may go."""
     async with admin_api(redis_client, keys=[OLD]) as api:
         patched, rotated = await api.subscribe(), await api.subscribe(signature="v1a")
-    async with admin_api(redis_client, keys=[NEW, OLD]) as api:
+    async with admin_api(redis_client, keys=[NEW, OLD], seed=8) as api:
         created = await api.subscribe()
         for one in (patched, rotated):
             url = f"{rig.hooks.url}/{one['id']}"

@@ -139,8 +139,8 @@ async def test_a_body_that_is_too_large_is_a_dead_letter_and_can_still_be_read(r
             await api.subscribe(url=f"{rig.hooks.url}/{name}", include_pii=pii)
             for name, pii in (("small", False), ("large", True))
         ]
-        one, following = event(1, private=b'{"Note":"%s"}' % (b"n" * 500)), event(2)
-        replica.attempter._max_payload_bytes = len(one.payload) + 499
+        one, following = event(1, private=b'{"Note":"%s"}' % (b"n" * 2000)), event(2)
+        replica.attempter._max_payload_bytes = len(one.payload)
         await mint(rig, one, following)
         await wait_until(lambda: len(rig.hooks.hits["small"]) == 2)
         await wait_until(lambda: rig.hooks.hits["large"])
