@@ -11,7 +11,7 @@ from relay.core.envelope import MAX_PAYLOAD_BYTES, Receiver, SigningKey, body_fo
 from relay.core.keyring import Keyring
 from relay.core.log import Attempt, Entry
 from relay.core.outcome import Outcome, Reply
-from relay.core.retry import Verdict, decide
+from relay.core.retry import Decision, Verdict, decide
 from relay.core.signing import signing_key
 from relay.core.subscriber import Subscriber
 from relay.egress import Sender
@@ -60,14 +60,37 @@ class Attempter:
         """Delays after attempt 1, 2, … in seconds."""
         return subscriber.retry_schedule_s or self._schedule_s
 
-    async def attempt(self, receiver: Receiver, entry: Entry, attempt_no: int, *, retries: bool = True) -> Attempt:
-        """POST once; the answer holds the verdict and, for a retry, when it is due (`retries` False: never)."""
+    async def test(self, receiver: Receiver, entry: Entry) -> Attempt:
+        """POST once, and never again."""
+        reply, started = await self._send(receiver, entry)
+        return self._attempt(entry, receiver.subscriber, 1, started, reply, decide(reply, 1, (), 0.0))
+
+    async def attempt(
+        self, receiver: Receiver, entry: Entry, attempt_no: int, *, hold: bool = False
+    ) -> tuple[Attempt, Reply]:
+        """POST once; the attempt holds the verdict and, for a retry, when it is due. `hold` as in `decide`."""
+        reply, started = await self._send(receiver, entry)
         subscriber = receiver.subscriber
+        decision = decide(reply, attempt_no, self.schedule_of(subscriber), self._rng.random(), hold=hold)
+        if decision.verdict is Verdict.DEAD:
+            self._metrics.dead.inc()
+        return self._attempt(entry, subscriber, attempt_no, started, reply, decision), reply
+
+    async def _send(self, receiver: Receiver, entry: Entry) -> tuple[Reply, datetime]:
         body = body_for(receiver, entry)
         started = self._clock.now()
         reply = self._refuse(body) or await self._post(receiver, entry.event_id, body, started)
-        schedule = self.schedule_of(subscriber) if retries else ()
-        decision = decide(reply, attempt_no, schedule, self._rng.random())
+        return reply, started
+
+    def _attempt(
+        self,
+        entry: Entry,
+        subscriber: Subscriber,
+        attempt_no: int,
+        started: datetime,
+        reply: Reply,
+        decision: Decision,
+    ) -> Attempt:
         started_ms = int(started.timestamp() * 1000)
         due = decision.verdict is Verdict.RETRY
         attempt = Attempt(
@@ -85,8 +108,6 @@ class Attempter:
             reply.detail,
             b"" if reply.outcome is Outcome.DELIVERED else reply.body[:BODY_KEPT],
         )
-        if attempt.verdict == Verdict.DEAD and retries:  # a test that fails is no dead letter
-            self._metrics.dead.inc()
         self._tell(attempt, decision.delay_s if due else None)
         return attempt
 

@@ -95,7 +95,10 @@ async def build(
         leases,
         basis.clock,
         basis.metrics,
+        rng=basis.rng,
         wait_replicas=wait_replicas(settings),
+        notice_after_s=settings.retry.notice_after_s,
+        disable_after_s=settings.retry.disable_after_s,
         keep_attempts_s=settings.retention.attempts_s,
         on_control=on_control,
     )

@@ -60,7 +60,7 @@ class Ping:
             event = ping_event(subscriber.id, number, now)
             place = Place(int(now.timestamp() * 1000), 0)
             entry = Entry(place, event.id, event.type, event.source, event.entity_id, event.payload, event.private)
-            attempt = await self._attempter.attempt(receiver, entry, 1, retries=False)
+            attempt = await self._attempter.test(receiver, entry)
         finally:
             self._under_way.discard(subscriber.id)
         return json_response({"event_id": event.id, "attempt": shown_test(attempt)})

@@ -127,7 +127,7 @@ class SubscriberIn(BaseModel):
     signature: Scheme = "v1"
     ordering: Literal["none"] = "none"
     max_in_flight: int = Field(default=16, ge=1, le=256)
-    rate_per_s: None = None
+    rate_per_s: Number | None = Field(default=None, gt=0, le=10_000, allow_inf_nan=False)
     timeout_s: Number = Field(default=15.0, ge=1, le=60, allow_inf_nan=False)
     retry_schedule_s: list[Wait] | None = Field(default=None, min_length=1, max_length=50)
     include_pii: bool = False
@@ -148,13 +148,6 @@ class SubscriberIn(BaseModel):
     def _ordering(cls, value: object) -> object:
         if value == "entity":
             raise ValueError("entity is not available in this version: leave it out, or write none")
-        return value
-
-    @field_validator("rate_per_s", mode="before")
-    @classmethod
-    def _rate(cls, value: object) -> object:
-        if value is not None:
-            raise ValueError("is not available in this version: leave it out, or write null")
         return value
 
     @field_validator("headers")

@@ -29,6 +29,7 @@ from relay.admin.subscriber_schema import (
 )
 from relay.clock import Clock
 from relay.core.events import rfc3339
+from relay.core.notice import change_state
 from relay.core.rotation import TooManySecretsError
 from relay.core.subscriber import State, Subscriber
 from relay.store.registry import ChangedMeanwhileError, RegistryStore
@@ -155,9 +156,10 @@ class Subscribers:
             new = self._keys.tidied(changed)
             if new == old:
                 return json_response(self._shown(old))
-            new = msgspec.structs.replace(new, updated_at=self._now())
+            undecided = msgspec.structs.replace(new, state=old.state)
+            new, event = change_state(undecided, new.state, self._clock.now(), enabled=new.enabled)
             try:
-                await self._store.replace(old, new)
+                await self._store.replace(old, new, event)
             except ChangedMeanwhileError:
                 continue
             audit(request, action, old.id)

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from relay.core.breaker import speaks_against
 from relay.core.outcome import Outcome, Reply
 
 DEFAULT_SCHEDULE_S: tuple[float, ...] = (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400)
 """Delays after attempt 1, 2, …: the Standard Webhooks specification's example."""
 JITTER = 0.2
 MAX_RETRY_AFTER_S = 86400.0
+GONE = 410
 
 
 class Verdict(StrEnum):
@@ -18,6 +20,8 @@ class Verdict(StrEnum):
     DELIVERED = "delivered"
     RETRY = "retry"
     DEAD = "dead"
+    HELD = "held"
+    """A probe of an ailing subscriber failed: the delivery stays first in the queue, and its schedule has not begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +43,20 @@ def backoff_s(attempt_no: int, schedule_s: Sequence[float], jitter: float) -> fl
     return schedule_s[attempt_no - 1] * (1 + JITTER * jitter)
 
 
-def decide(reply: Reply, attempt_no: int, schedule_s: Sequence[float], jitter: float) -> Decision:
-    """The policy. `Retry-After` can only lengthen the wait, and to a day at the most."""
+def decide(
+    reply: Reply, attempt_no: int, schedule_s: Sequence[float], jitter: float, *, hold: bool = False
+) -> Decision:
+    """The policy. `Retry-After` can only lengthen the wait, and to a day at the most.
+
+    With `hold` a failure changes nothing for the delivery, unless it is the delivery's own (then the queue goes on).
+    410 holds it too: the subscriber is disabled, and gets it if it is enabled again.
+    """
     if reply.outcome is Outcome.DELIVERED:
         return Decision(Verdict.DELIVERED)
     if reply.outcome is Outcome.TOO_LARGE:
         return Decision(Verdict.DEAD)  # it would be as large the next time
+    if reply.status == GONE or (hold and speaks_against(reply)):
+        return Decision(Verdict.HELD)
     delay = backoff_s(attempt_no, schedule_s, jitter)
     if delay is None:
         return Decision(Verdict.DEAD)

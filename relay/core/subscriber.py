@@ -60,6 +60,8 @@ class Subscriber(msgspec.Struct, frozen=True, kw_only=True):
     retry_schedule_s: tuple[float, ...] | None = None
     include_pii: bool = False
     state: State = State()
+    notices: int = 0
+    """How many of the relay's own events have told of its state; not part of an answer."""
     created_at: str = ""
     updated_at: str = ""
     secrets: tuple[StoredSecret, ...] = ()

@@ -20,8 +20,17 @@ class Board:
         """There may be something to commit."""
         self.hungry = asyncio.Event()
         """A lane may be fed from the log."""
+        self.rests: dict[Lane, tuple[Shard, float]] = {}
+        """Lanes that wait, with the monotonic time at which they may send again."""
+        self.rested = asyncio.Event()
+        """A lane has begun to wait."""
         self.due = asyncio.Event()
         """The next retry may be due earlier than was thought."""
+
+    def wake_at(self, shard: Shard, lane: Lane, monotonic: float) -> None:
+        """Look at a lane again at this time: it waits for its breaker or its rate."""
+        self.rests[lane] = (shard, monotonic)
+        self.rested.set()
 
     def find(self, subscriber_id: str) -> tuple[Shard, Lane] | None:
         """The lane of a subscriber, if this replica holds it."""

@@ -138,12 +138,11 @@ class Holdings:
             self._change(shard, lane, receiver)
 
     def _change(self, shard: Shard, lane: Lane, receiver: Receiver) -> None:
-        lane.receiver = receiver
+        lane.adopt(receiver)
         if lane.paused:
             lane.pause(self._board.tail)
-            if shard.unclaim(lane):  # else they would keep others' retries waiting
-                shard.wake_by(self._leases.now_ms())
-                self._board.due.set()
+        shard.release(lane, self._leases.now_ms())
+        self._board.due.set()
         shard.touched.add(lane)
         self._board.dirty.set()
         self._board.hungry.set()

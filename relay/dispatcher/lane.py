@@ -1,12 +1,17 @@
 """One subscriber's queue: what it was offered, what is under way, and how far everything is settled.
 
+A lane also knows whether its subscriber may be sent to right now: a breaker that opens after failures, and a rate.
+While it *rests* it holds no event in memory and costs no command; the log keeps what it misses.
+
 Invariant: `position` never passes an entry that is neither settled nor parked as a retry. A lane is *live* while the
 tail of the log feeds it directly; one that falls behind is fed from the log by its own place, at its own pace.
 """
 
 from collections import deque
 from dataclasses import dataclass
+from datetime import datetime
 
+from relay.core.breaker import Breaker, Pace
 from relay.core.envelope import Receiver
 from relay.core.log import Entry, Place, Waiting
 
@@ -14,6 +19,11 @@ HIGH, LOW = 1000, 200
 """A live lane with more than HIGH entries waiting falls behind; one with fewer than LOW is fed again."""
 RETRY_TURN = 4
 """At least every fourth attempt is a retry, if one is due: live traffic goes first but does not starve them."""
+PROBES = 5
+"""So many retries a lane that rests keeps at hand, to probe its subscriber with."""
+LANE_FULL = 200
+SHELF = 64
+"""A subscriber to which nothing can be sent has hardly more retries than attempts were under way when it stopped."""
 
 
 @dataclass(slots=True, eq=False)
@@ -26,6 +36,8 @@ class Item:
     """Its name among the waiting retries, if it stands there."""
     holds_cursor: bool = True
     """Whether the lane's position waits for it."""
+    probe: bool = False
+    """Whether it tries out a subscriber that has been failing."""
     finished: bool = False
 
 
@@ -42,9 +54,16 @@ class Lane:
         self.committed = committed
         """The lane's own cursor as it stands in the store; None: it follows the shard's."""
         self.workers = 0
+        self.breaker = Breaker()
+        self.pace = Pace(receiver.subscriber.rate_per_s)
+        self.failing_since: datetime | None = None
+        """When it failed first since it last answered well."""
+        self.resting = False
+        """Nothing may be sent, and nothing is fed, until the breaker lets a probe out."""
         self._settled_to = cursor
         self._fresh: deque[Item] = deque()
         self._retries: deque[Item] = deque()
+        self._shelved: list[str] = []
         self._order: deque[Place] = deque()
         self._settled: set[Place] = set()
         self._turn = 0
@@ -65,9 +84,14 @@ class Lane:
         return len(self._fresh) + len(self._retries)
 
     @property
-    def retries_queued(self) -> int:
-        """Retries that wait for a worker."""
-        return len(self._retries)
+    def wants_retries(self) -> bool:
+        """Whether due retries are to be queued; otherwise they wait on the shelf, at no cost."""
+        return not self.paused and not (self.resting and len(self._retries) >= PROBES)
+
+    @property
+    def full(self) -> bool:
+        """Whether so many retries are queued that more would stand before everybody else's."""
+        return len(self._retries) >= LANE_FULL
 
     @property
     def idle(self) -> bool:
@@ -77,7 +101,7 @@ class Lane:
     @property
     def hungry(self) -> bool:
         """Whether it is to be fed from the log."""
-        return not self.live and not self.paused and len(self._fresh) < LOW
+        return not (self.live or self.paused or self.resting) and len(self._fresh) < LOW
 
     @property
     def position(self) -> Place:
@@ -98,20 +122,55 @@ class Lane:
         """Queue a delivery whose next attempt is due."""
         self._retries.append(Item(entry, waiting.attempt_no, str(waiting), holds_cursor=False))
 
+    def shelve(self, waiting: Waiting) -> bool:
+        """Leave a due retry where it stands until the subscriber may be sent to again; False: the shelf is full."""
+        if len(self._shelved) >= SHELF:
+            return False
+        self._shelved.append(str(waiting))
+        return True
+
     def drop_retries(self) -> list[str]:
-        """Take back the retries that nobody attempts yet; their names."""
-        names = [item.retry for item in self._retries if item.retry]
+        """Take back the retries that nobody attempts yet, shelved ones too; their names."""
+        names = [item.retry for item in self._retries if item.retry] + self._shelved
         self._retries.clear()
+        self._shelved.clear()
         return names
 
-    def take(self) -> Item | None:
-        """The next delivery to attempt, if there is one."""
-        if self.paused:
+    def wait_s(self, now: float) -> float | None:
+        """Seconds until an attempt may begin: 0 now, None not before something else happens."""
+        if self.paused or (self.breaker.is_open and self.breaker.probing):
             return None
+        return max((self.breaker.open_until or now) - now, self.pace.wait_s(now), 0.0)
+
+    def take(self) -> Item | None:
+        """The next delivery to attempt, if there is one; call it only when `wait_s` says now."""
         self._turn += 1
-        if self._retries and (not self._fresh or self._turn % RETRY_TURN == 0):
-            return self._retries.popleft()
-        return self._fresh.popleft() if self._fresh else None
+        if self._retries and (not self._fresh or self.breaker.is_open or self._turn % RETRY_TURN == 0):
+            item = self._retries.popleft()
+        elif self._fresh:
+            item = self._fresh.popleft()
+        else:
+            return None
+        self.pace.began()
+        item.probe = self.breaker.began()
+        return item
+
+    def rest(self, tail: Place) -> None:
+        """Stop until the breaker lets a probe out; what nobody has attempted is read from the log again."""
+        self.resting = True
+        self.pause(tail)
+        if self._fresh:
+            for _ in self._fresh:
+                self._order.pop()
+            self._fresh.clear()
+            self.read_to = self._order[-1] if self._order else self._settled_to
+
+    def hold(self, item: Item, tail: Place) -> None:
+        """Put a probe that failed back to where it was: it is the next event to be read."""
+        self.rest(tail)
+        item.holds_cursor = False
+        self._order.remove(item.entry.place)  # at the end, or nearly: nothing was offered after it
+        self.read_to = self._order[-1] if self._order else self._settled_to
 
     def settle(self, item: Item) -> None:
         """Let the position pass this entry: it is delivered, dead, or waits among the retries."""
@@ -122,6 +181,13 @@ class Lane:
         while self._order and self._order[0] in self._settled:
             self._settled_to = self._order.popleft()
             self._settled.remove(self._settled_to)
+
+    def adopt(self, receiver: Receiver) -> None:
+        """Take over a change of the subscriber: whatever was wrong with it may be mended, so it is tried at once."""
+        self.receiver = receiver
+        self.breaker = Breaker()
+        self.pace = Pace(receiver.subscriber.rate_per_s)
+        self.resting = False
 
     def pause(self, tail: Place) -> None:
         """Stop being fed by the tail; what is queued stays unsettled and is read again later."""

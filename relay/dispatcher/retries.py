@@ -4,7 +4,7 @@ import asyncio
 
 from relay.core.log import Waiting
 from relay.dispatcher.board import Board
-from relay.dispatcher.shard import Shard
+from relay.dispatcher.shard import PAUSED_MS, Shard
 from relay.dispatcher.workers import Workers
 from relay.leases import Leases
 from relay.store.deliveries import DeliveryStore
@@ -14,11 +14,8 @@ BATCH = 200
 MAX_CLAIMED = 4000
 CROWDED_MS = 100
 """When more is due than is taken up at once, the next look comes this much later."""
-LANE_FULL = 200
-LANE_FULL_MS = 2000
-"""A lane with so many retries queued gets the others after so long: they would stand before everybody else's."""
-PAUSED_MS = 300_000
-"""A retry of a subscriber to which nothing can be sent is looked at again after this."""
+FULL_MS = 2000
+"""A retry that finds its lane full of retries is looked at again after this."""
 
 
 class Retries:
@@ -73,8 +70,10 @@ class Retries:
             elif entry is None:  # the event outlived its retention and can no longer be sent
                 shard.group.done.add(retry)
                 shard.group.dead.append((lane.id, now_ms, one.place))
-            elif lane.paused or lane.retries_queued >= LANE_FULL:
-                shard.wait(retry, now_ms + (PAUSED_MS if lane.paused else LANE_FULL_MS))
+            elif not lane.wants_retries and lane.shelve(one):
+                shard.claimed.add(retry)
+            elif lane.full or not lane.wants_retries:
+                shard.wait(retry, now_ms + (FULL_MS if lane.full else PAUSED_MS))
             else:
                 shard.claimed.add(retry)
                 lane.offer_retry(entry, one)

@@ -5,6 +5,7 @@ fences is dropped: the new holder begins from the last commit, with the same ids
 """
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -15,7 +16,9 @@ from relay.core.keyring import Keyring
 from relay.dispatcher.board import Board
 from relay.dispatcher.commits import Commits
 from relay.dispatcher.holdings import Holdings
+from relay.dispatcher.notices import Notices
 from relay.dispatcher.receivers import Receivers
+from relay.dispatcher.rests import Rests
 from relay.dispatcher.retries import Retries
 from relay.dispatcher.tail import Tail
 from relay.dispatcher.workers import Workers
@@ -41,7 +44,10 @@ class Dispatcher:
         clock: Clock,
         metrics: Metrics,
         *,
+        rng: random.Random,
         wait_replicas: int,
+        notice_after_s: float,
+        disable_after_s: float,
         keep_attempts_s: float,
         on_control: Callable[[str, str], None],
     ) -> None:
@@ -49,7 +55,10 @@ class Dispatcher:
         self._tasks = asyncio.TaskGroup()
         self._board = board = Board()
         receivers = Receivers(keyring)
-        self._workers = workers = Workers(board, attempter, leases, clock, metrics, self._tasks)
+        self._notices = Notices(
+            store.registry, store.deliveries, clock, notice_after_s=notice_after_s, disable_after_s=disable_after_s
+        )
+        self._workers = workers = Workers(board, attempter, leases, clock, metrics, rng, self._notices, self._tasks)
         self._commits = Commits(board, store.deliveries, leases, clock, keep_attempts_s=keep_attempts_s)
         self._holdings = Holdings(
             board,
@@ -70,13 +79,22 @@ class Dispatcher:
             on_subscriber=self._holdings.refresh,
             on_control=on_control,
         )
+        self._rests = Rests(board, workers, clock)
         self._retries = Retries(board, store.deliveries, store.log, workers, leases)
 
     async def run(self) -> None:
         """Deliver for ever."""
         await self._until_done(self._tail.begin)
         await self._until_done(self._holdings.begin)
-        turns = (self._tail.turn, self._holdings.turn, self._holdings.feed, self._retries.turn, self._commits.turn)
+        turns = (
+            self._tail.turn,
+            self._holdings.turn,
+            self._holdings.feed,
+            self._retries.turn,
+            self._rests.turn,
+            self._commits.turn,
+            self._notices.turn,
+        )
         async with self._tasks as tasks:
             for turn in turns:
                 tasks.create_task(self._for_ever(turn))

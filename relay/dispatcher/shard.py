@@ -11,6 +11,8 @@ SLOW_S = 1.0
 """An attempt that takes longer is parked among the retries, so that the cursor does not wait for it."""
 PARK_MARGIN_S = 5.0
 """A parked attempt is due again this long after its time-out: only if its holder has died meanwhile."""
+PAUSED_MS = 300_000
+"""A retry of a subscriber to which nothing can be sent is looked at again after this."""
 
 
 class Shard:
@@ -43,7 +45,7 @@ class Shard:
 
     def started(self, lane: Lane, item: Item, monotonic: float) -> bool:
         """Remember an attempt, to park it if it turns out to be slow; True if it is the only one."""
-        if item.holds_cursor:
+        if item.holds_cursor and not item.probe:
             self._under_way.append((monotonic, lane, item))
         return len(self._under_way) == 1
 
@@ -92,6 +94,11 @@ class Shard:
         names = lane.drop_retries()
         self.claimed.difference_update(names)
         return names
+
+    def release(self, lane: Lane, now_ms: int) -> None:
+        """Have the retries that stand in a lane or on its shelf looked for again."""
+        if self.unclaim(lane):
+            self.wake_by(now_ms)
 
     def close_lane(self, lane: Lane) -> None:
         """Forget a subscriber that is gone, and what still waits for it."""

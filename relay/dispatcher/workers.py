@@ -2,15 +2,18 @@
 
 import asyncio
 import contextlib
+import random
 from collections.abc import Collection
 
 from relay.attempts import Attempter
 from relay.clock import Clock
 from relay.core.log import Attempt, Waiting
+from relay.core.outcome import Reply
 from relay.core.retry import Verdict
 from relay.dispatcher.board import Board
 from relay.dispatcher.lane import Item, Lane
-from relay.dispatcher.shard import Shard
+from relay.dispatcher.notices import Notices
+from relay.dispatcher.shard import PAUSED_MS, Shard
 from relay.leases import Leases
 from relay.telemetry import Metrics
 
@@ -25,6 +28,8 @@ class Workers:
         leases: Leases,
         clock: Clock,
         metrics: Metrics,
+        rng: random.Random,
+        notices: Notices,
         tasks: asyncio.TaskGroup,
     ) -> None:
         self._board = board
@@ -32,6 +37,8 @@ class Workers:
         self._leases = leases
         self._clock = clock
         self._metrics = metrics
+        self._rng = rng
+        self._notices = notices
         self._tasks = tasks
         self._quiet = asyncio.Event()
 
@@ -54,7 +61,11 @@ class Workers:
     async def _work(self, shard: Shard, lane: Lane) -> None:
         try:
             while lane.workers <= lane.receiver.subscriber.max_in_flight and self._may_send(shard, lane):
-                item = lane.take()
+                now = self._clock.monotonic()
+                wait_s = lane.wait_s(now)
+                if wait_s:
+                    self._board.wake_at(shard, lane, now + wait_s)
+                item = lane.take() if wait_s == 0 else None
                 if item is None:
                     break
                 await self._deliver(shard, lane, item)
@@ -74,18 +85,39 @@ class Workers:
             self._board.dirty.set()  # so that the committer looks again when this attempt has become slow
         shard.in_flight += 1
         try:
-            attempt = await self._attempter.attempt(lane.receiver, item.entry, item.attempt_no)
+            attempt, reply = await self._attempter.attempt(
+                lane.receiver, item.entry, item.attempt_no, hold=item.probe and item.holds_cursor
+            )
         finally:
             shard.in_flight -= 1
             self._quiet.set()
+        held = attempt.verdict == Verdict.HELD and item.probe and item.holds_cursor
         shard.finished(item)
-        lane.settle(item)
+        if held:
+            lane.hold(item, self._board.tail)
+        else:
+            lane.settle(item)
         if not lane.closed:  # else the delivery is gone with its subscriber
             shard.touched.add(lane)
-            self._note(shard, lane, item, attempt)
+            self._note(shard, lane, item, attempt, held=held)
+            self._judge(shard, lane, item, reply)
         self._board.dirty.set()
 
-    def _note(self, shard: Shard, lane: Lane, item: Item, attempt: Attempt) -> None:
+    def _judge(self, shard: Shard, lane: Lane, item: Item, reply: Reply) -> None:
+        """Let the breaker know, and let the lane rest or go on accordingly."""
+        now, board = self._clock.monotonic(), self._board
+        lane.breaker.ended(reply, now, self._rng.random(), probe=item.probe)
+        self._notices.observe(lane, reply)
+        if lane.breaker.open_until is not None:
+            lane.rest(board.tail)
+            board.wake_at(shard, lane, lane.breaker.open_until)
+        elif item.probe:
+            shard.release(lane, self._leases.now_ms())
+            board.due.set()
+            board.hungry.set()
+            self.employ(shard, lane)
+
+    def _note(self, shard: Shard, lane: Lane, item: Item, attempt: Attempt, *, held: bool) -> None:
         shard.group.attempts.append(attempt)
         now_ms = self._leases.now_ms()
         if attempt.next_ms is not None:
@@ -93,6 +125,9 @@ class Workers:
             retry = str(Waiting(lane.id, item.entry.place, item.attempt_no + 1))
             shard.wait(retry, self._leases.later_ms(delay_ms))
             self._board.due.set()
+        elif attempt.verdict == Verdict.HELD:
+            if not held:  # others may have passed it, so the queue cannot keep its place
+                shard.wait(str(Waiting(lane.id, item.entry.place, item.attempt_no)), now_ms + PAUSED_MS)
         elif attempt.verdict == Verdict.DEAD:
             shard.group.dead.append((lane.id, now_ms, item.entry.place))
         else:

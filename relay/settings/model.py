@@ -184,6 +184,10 @@ class Retry(_Model):
     """When a failed delivery is tried again."""
 
     schedule_s: tuple[Delay, ...] = Field(default=DEFAULT_SCHEDULE_S, min_length=1, max_length=50)
+    notice_after_s: float = Field(default=600, ge=0, le=30 * DAY_S)
+    """A subscriber that has failed for so long, without one success, is told of as failing."""
+    disable_after_s: float = Field(default=5 * DAY_S, ge=0, le=365 * DAY_S)
+    """One that is told of as failing, and has failed for so long, is disabled."""
 
 
 class Retention(_Model):

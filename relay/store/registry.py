@@ -3,6 +3,7 @@
 import msgspec
 
 from relay.core.errors import RelayError
+from relay.core.model import Event
 from relay.core.subscriber import Subscriber
 from relay.store.keys import Keys, shard_of
 from relay.store.scripts import Client, Scripts
@@ -37,9 +38,9 @@ class RegistryStore:
         """Register; it receives what is minted from now on."""
         await self._put(subscriber.id, b"", _encode(subscriber))
 
-    async def replace(self, old: Subscriber, new: Subscriber) -> None:
-        """Change; raises `ChangedMeanwhileError` if `old` is not what is stored."""
-        await self._put(old.id, await self._stored(old), _encode(new))
+    async def replace(self, old: Subscriber, new: Subscriber, event: Event | None = None) -> None:
+        """Change, together with the event that tells of it; raises `ChangedMeanwhileError` if `old` is not stored."""
+        await self._put(old.id, await self._stored(old), _encode(new), event)
 
     async def delete(self, old: Subscriber) -> None:
         """Remove, with its cursor and its dead letters."""
@@ -56,8 +57,10 @@ class RegistryStore:
         same = document is not None and _decode(document) == subscriber
         return document if document is not None and same else _encode(subscriber)
 
-    async def _put(self, subscriber_id: str, expected: bytes, new: bytes) -> None:
+    async def _put(self, subscriber_id: str, expected: bytes, new: bytes, event: Event | None = None) -> None:
         keys = self._keys
+        index = [keys.index(event.id)] if event else []
+        told = [event.id, event.type, event.source, event.entity_id, event.payload] if event else []
         done = await self._scripts.register(
             [
                 keys.sub,
@@ -65,8 +68,9 @@ class RegistryStore:
                 keys.log,
                 keys.cursors(shard_of(subscriber_id)),
                 keys.dead(subscriber_id),
+                *index,
             ],
-            [subscriber_id, expected, new],
+            [subscriber_id, expected, new, *told],
         )
         if not done:
             raise ChangedMeanwhileError("the subscriber was changed by somebody else meanwhile; read it again")

@@ -108,7 +108,10 @@ async def _relay(url: str) -> float:
                 leases,
                 clock,
                 metrics,
+                rng=rng,
                 wait_replicas=0,
+                notice_after_s=600,
+                disable_after_s=432_000,
                 keep_attempts_s=3600,
                 on_control=lambda _kind, _value: None,
             )

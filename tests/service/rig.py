@@ -32,6 +32,7 @@ from tests.store.minting import Minter
 
 KEYRING = Keyring([b"k" * 32])
 SECRET = format_secret(b"s" * 32)
+NOTICE_AFTER_S, DISABLE_AFTER_S = 600.0, 432_000.0
 SCHEDULE_S = (0.05, 0.1)
 
 
@@ -110,7 +111,10 @@ class Replica:
             self.leases,
             clock,
             self.metrics,
+            rng=rng,
             wait_replicas=wait_replicas,
+            notice_after_s=NOTICE_AFTER_S,
+            disable_after_s=DISABLE_AFTER_S,
             keep_attempts_s=3600,
             on_control=lambda kind, value: self.controls.append((kind, value)),
         )
@@ -202,14 +206,14 @@ class Rig:
         """Wait until a subscriber has answered each of these with a 2xx."""
         await wait_until(lambda: set(ids) <= self.hooks.accepted[name].keys(), timeout_s, what=f"{name} got everything")
 
-    async def committed(self, *names: str) -> None:
+    async def committed(self, *names: str, timeout_s: float = 10.0) -> None:
         """Wait until nothing is outstanding for these subscribers, as far as the store knows."""
 
         async def quiet() -> bool:
             end = await self.store.log.end()
             return all([(await self._cursor(one)) >= end and not await self._waiting(one) for one in names])
 
-        await wait_until(quiet, 10.0, what="everything is committed")
+        await wait_until(quiet, timeout_s, what="everything is committed")
 
     async def check(self) -> None:
         """Every (event, matching subscriber) is delivered, pending or a dead letter; no cursor beyond the log."""

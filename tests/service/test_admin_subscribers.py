@@ -99,7 +99,7 @@ INVALID: list[tuple[dict[str, Any], str, str]] = [
     ({"signature": "v1a", "secret": "whsk_" + "A" * 43 + "="}, "/secret", "whsec_"),
     ({"public_key": None}, "/public_key", "no such field"),
     ({"ordering": "entity"}, "/ordering", "not available"),
-    ({"rate_per_s": 5}, "/rate_per_s", "not available"),
+    ({"rate_per_s": 0}, "/rate_per_s", "greater than 0"),
     ({"max_in_flight": 0}, "/max_in_flight", "greater than or equal to 1"),
     ({"max_in_flight": 257}, "/max_in_flight", "256"),
     ({"max_in_flight": "16"}, "/max_in_flight", "integer"),

@@ -130,7 +130,7 @@ async def test_results_behind_an_unconfirmed_commit_follow_at_once(rig: Rig) -> 
         await rig.all_accepted("a", first)
         await asyncio.sleep(0.03)
     down.set()
-    await rig.committed("a")
+    await rig.committed("a", timeout_s=2)
 
 
 async def test_a_store_that_is_away_for_a_moment_costs_nothing(rig: Rig) -> None:

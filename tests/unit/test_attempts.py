@@ -58,7 +58,8 @@ async def test_only_a_delivery_that_is_given_up_counts_as_a_dead_letter(
     """A test that fails is nobody's delivery, and a retry is still to come."""
     metrics = Metrics()
     made = attempter(Refusing(), metrics)
-    await made.attempt(open_receiver(SUBSCRIBER, KEYRING), ENTRY, attempt_no, retries=bool(retries))
+    receiver = open_receiver(SUBSCRIBER, KEYRING)
+    await (made.attempt(receiver, ENTRY, attempt_no) if retries else made.test(receiver, ENTRY))
     assert metrics.registry.get_sample_value("relay_dead_letters_total") == dead
     assert metrics.registry.get_sample_value("relay_attempt_seconds_count", {"outcome": "status"}) == 1
     assert metrics.registry.get_sample_value("relay_attempts_in_flight") == 0
@@ -67,7 +68,7 @@ async def test_only_a_delivery_that_is_given_up_counts_as_a_dead_letter(
 async def test_a_body_beyond_the_limit_never_reaches_the_sender() -> None:
     """Dead at the first attempt, with a reason that holds sizes and nothing of the body."""
     sender, metrics = Refusing(), Metrics()
-    attempt = await attempter(sender, metrics, limit=99).attempt(open_receiver(SUBSCRIBER, KEYRING), ENTRY, 1)
+    attempt, _ = await attempter(sender, metrics, limit=99).attempt(open_receiver(SUBSCRIBER, KEYRING), ENTRY, 1)
     assert (attempt.outcome, attempt.verdict, attempt.next_ms) == (Outcome.TOO_LARGE, Verdict.DEAD, None)
     assert "100 bytes, the limit is 99" in attempt.detail
     assert sender.sent == []

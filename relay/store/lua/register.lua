@@ -1,7 +1,9 @@
 -- Create, change or delete a subscriber, and tell every replica.
 --
 -- KEYS  1 subscribers   2 ctl   3 log   4 cursors of its shard   5 its dead letters
--- ARGV  id, expected document ('' = must not exist), new document ('' = delete)
+--       6 index bucket of the event (if there is one)
+-- ARGV  id, expected document ('' = must not exist), new document ('' = delete),
+--       and, if an event tells of the change: its id, type, source, entity, payload
 -- Returns  1 done (or done before: a repeat is harmless), 0 the document has changed meanwhile
 --
 -- A new subscriber's cursor is the log's end at this very moment: it gets what is minted from now on.
@@ -19,6 +21,10 @@ else
     redis.call('HSET', KEYS[4], id, last[1] and last[1][1] or '0-0')
   end
   redis.call('HSET', KEYS[1], id, new)
+end
+if ARGV[4] then
+  local place = redis.call('XADD', KEYS[3], '*', 'i', ARGV[4], 't', ARGV[5], 's', ARGV[6], 'e', ARGV[7], 'p', ARGV[8])
+  redis.call('HSET', KEYS[6], ARGV[4], place)
 end
 redis.call('XADD', KEYS[2], 'MAXLEN', '~', 10000, '*', 'k', 'subscriber', 'v', id)
 return 1
