@@ -13,6 +13,7 @@ from relay.admin.event_types import EventTypes
 from relay.admin.events import Events
 from relay.admin.pages import NoQuery
 from relay.admin.ping import Ping
+from relay.admin.reconcile import Reconcile
 from relay.admin.requests import MAX_BODY_BYTES, read_query
 from relay.admin.routes import Handler, Route
 from relay.admin.security import authentication
@@ -56,6 +57,7 @@ def admin_app(
         Sources(store, sources, clock),
         Events(store.log),
         Deliveries(store, max_attempts),
+        Reconcile(store, max_attempts),
         EventTypes(),
     )
     app = web.Application(

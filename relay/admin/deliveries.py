@@ -1,14 +1,19 @@
-"""Deliveries: what became of an event on its way to a subscriber."""
+"""Deliveries: what became of an event on its way to a subscriber, and making it again."""
 
 from collections.abc import Sequence
 
 from aiohttp import web
+from pydantic import ValidationError
 
 from relay.admin.attempt_walk import Budget
 from relay.admin.delivery_schema import (
+    WAITS,
     DeliveriesQuery,
     DeliveryOut,
     DeliverySummary,
+    RedeliveredCount,
+    RedeliveredOut,
+    RedeliverIn,
     parse_delivery_id,
     shown_delivery,
     shown_in_full,
@@ -16,9 +21,12 @@ from relay.admin.delivery_schema import (
 from relay.admin.ledger import Ledger
 from relay.admin.listing import Listing
 from relay.admin.pages import json_response, page_response
-from relay.admin.problems import not_found
-from relay.admin.requests import read_query
+from relay.admin.problems import from_validation, not_found
+from relay.admin.redelivery import Redelivery
+from relay.admin.requests import names, read_object, read_query
 from relay.admin.routes import Route
+from relay.admin.security import audit
+from relay.core.subscriber import Subscriber
 from relay.store import Store
 
 
@@ -29,13 +37,18 @@ class Deliveries:
         self._store = store
         self._ledger = Ledger(store, max_attempts)
         self._listing = Listing(store, self._ledger)
+        self._redelivery = Redelivery(store, self._ledger)
 
     def routes(self) -> Sequence[Route]:
         """Its part of the table."""
         path = "/v1/deliveries"
+        again = "Make a delivery again, whatever became of it; if its subscriber is disabled, once that is enabled"
+        many = "Make all deliveries again that a filter names; if it is cut short, call it again"
         return (
             Route("GET", path, self._list, "List deliveries", {200: DeliverySummary}, query=DeliveriesQuery),
+            Route("POST", f"{path}/redeliver", self._redeliver_many, many, {202: RedeliveredCount}, body=RedeliverIn),
             Route("GET", f"{path}/{{id}}", self._get, "Show a delivery with its attempts", {200: DeliveryOut}),
+            Route("POST", f"{path}/{{id}}/redeliver", self._redeliver, again, {202: RedeliveredOut}),
         )
 
     async def _list(self, request: web.Request) -> web.Response:
@@ -48,7 +61,45 @@ class Deliveries:
         if ids is None or entry is None:
             raise not_found("delivery")
         subscriber = await self._store.registry.get(ids[0])
-        looked_up = await self._ledger.look_up(ids[0], entry, subscriber, Budget())
-        if looked_up is None:
+        found = await self._ledger.look_up(ids[0], entry, subscriber, Budget())
+        if found is None:
             raise not_found("delivery")
-        return json_response(shown_in_full(*looked_up))
+        return json_response(shown_in_full(found))
+
+    async def _redeliver(self, request: web.Request) -> web.Response:
+        ids = parse_delivery_id(request.match_info["id"])
+        if ids is None:
+            raise not_found("delivery")
+        found, subscriber = await self._redelivery.one(*ids)
+        audit(request, "delivery.redeliver", request.match_info["id"])
+        note = WAITS if found.seen.status == "pending" and not subscriber.enabled else None
+        return json_response({**shown_in_full(found), "note": note}, 202)
+
+    async def _redeliver_many(self, request: web.Request) -> web.Response:
+        try:
+            wanted = RedeliverIn.model_validate(await read_object(request))
+        except ValidationError as error:
+            raise from_validation(error, names(RedeliverIn)) from None
+        subscribers = await self._meant(wanted.subscriber_id)
+        entry = None if wanted.event_id is None else await self._store.log.find(wanted.event_id)
+        if wanted.event_id is not None and entry is None:
+            raise not_found("event")
+        audit(request, "deliveries.redeliver", wanted.event_id or wanted.subscriber_id or "*")
+        ids, only = [one.id for one in subscribers], wanted.conditions()
+        if entry is not None:
+            count = await self._redelivery.of_event(entry, subscribers, wanted.status, only)
+        elif wanted.status == "dead":
+            count = sum([await self._redelivery.dead(one, only) for one in ids])
+        elif wanted.status == "pending":
+            count = await self._redelivery.waiting(ids, only)
+        else:
+            count = await self._redelivery.delivered(ids, only)
+        return json_response({"count": count}, 202)
+
+    async def _meant(self, subscriber_id: str | None) -> Sequence[Subscriber]:
+        if subscriber_id is None:
+            return await self._store.registry.all()
+        subscriber = await self._store.registry.get(subscriber_id)
+        if subscriber is None:
+            raise not_found("subscriber")
+        return [subscriber]

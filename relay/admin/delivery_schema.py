@@ -5,15 +5,21 @@ A delivery is an event on its way to a subscriber, so its id is made of theirs a
 
 import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from relay.admin.attempt_schema import AttemptOut, moment, shown_attempt
-from relay.admin.ledger import DeliveryStatus, History, Seen
+from relay.admin.dead_letters import Conditions
+from relay.admin.ledger import Cause, DeliveryStatus, Found, Seen
 from relay.admin.pages import PageQuery
+from relay.admin.subscriber_schema import Pattern
 
 _ID: Final = re.compile(r"dlv_([0-9A-Za-z]+)_([0-9a-z]+)")
+
+
+_ONLY_DEAD: Final = "cause is known of dead letters only: give status=dead with it"
+WAITS: Final = "its subscriber is disabled: it goes out once that is enabled"
 
 
 class DeliveriesQuery(PageQuery):
@@ -22,19 +28,78 @@ class DeliveriesQuery(PageQuery):
     subscriber_id: str | None = None
     event_id: str | None = None
     status: DeliveryStatus | None = None
+    event_type: Pattern | None = None
+    cause: Cause | None = None
+
+    @model_validator(mode="after")
+    def _cause_of_death(self) -> "DeliveriesQuery":
+        if self.cause is not None and self.status != "dead":
+            raise ValueError(_ONLY_DEAD)
+        return self
+
+    def conditions(self) -> Conditions:
+        """Which of a list are meant."""
+        return Conditions(() if self.event_type is None else (self.event_type,), self.cause)
+
+
+class RedeliverIn(BaseModel):
+    """Which deliveries are to be made again: those of a subscriber, those of an event, or all; and of these which."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    subscriber_id: str | None = Field(default=None, max_length=200)
+    event_id: str | None = Field(default=None, max_length=200)
+    all: Literal[True] | None = None
+    """Every subscriber's; to be said, so that nobody does it by leaving a field out."""
+    status: Literal["dead", "pending", "delivered"] = "dead"
+    event_types: Annotated[list[Pattern], Field(min_length=1, max_length=50)] | None = None
+    since: AwareDatetime | None = None
+    """When the event entered the log: from here on, …"""
+    until: AwareDatetime | None = None
+    """… and before this."""
+    cause: Cause | None = None
+
+    @model_validator(mode="after")
+    def _says_whose(self) -> "RedeliverIn":
+        if self.subscriber_id is None and self.event_id is None and self.all is None:
+            raise ValueError('give subscriber_id or event_id, or {"all": true} if every delivery is meant')
+        if self.cause is not None and self.status != "dead":
+            raise ValueError(_ONLY_DEAD)
+        if self.since is not None and self.until is not None and self.since >= self.until:
+            raise ValueError("until must be later than since")
+        return self
+
+    def conditions(self) -> Conditions:
+        """Which of those in that status are meant."""
+        since_ms = 0 if self.since is None else int(self.since.timestamp() * 1000)
+        until_ms = None if self.until is None else int(self.until.timestamp() * 1000)
+        return Conditions(tuple(self.event_types or ()), self.cause, max(since_ms, 0), until_ms)
+
+
+class RedeliveredCount(BaseModel):
+    """How many deliveries were made due now."""
+
+    count: int
 
 
 class DeliverySummary(BaseModel):
     """A delivery in a list."""
 
-    id: str
-    event_id: str
-    event_type: str
+    id: str | None
+    """None, as the event's id: the event was trimmed, and no attempt tells of it any more."""
+    event_id: str | None
+    event_type: str | None
+    event_at: str
+    """When the event entered the log."""
     subscriber_id: str
     status: DeliveryStatus
     attempts: int | None
-    """Attempts made; null where their record has expired."""
+    """Number of the latest attempt; a redelivery counts from 1 again, a probe that was held does not count; null where
+    their record has expired."""
     next_attempt_at: str | None
+    cause: Cause | None
+    """Of a dead letter: whose failure it is. `relay` if its proxy failed, the body was too large, or the event outlived
+    its retention; null where the record has expired."""
 
 
 class DeliveryOut(BaseModel):
@@ -43,12 +108,21 @@ class DeliveryOut(BaseModel):
     id: str
     event_id: str
     event_type: str
+    event_at: str
     subscriber_id: str
     status: DeliveryStatus
     attempts: Sequence[AttemptOut]
     attempts_complete: bool
-    """False: the search for more attempts was given up."""
+    """False: the search for more attempts was given up, or the record has expired."""
     next_attempt_at: str | None
+    cause: Cause | None
+
+
+class RedeliveredOut(DeliveryOut):
+    """A delivery that is made again."""
+
+    note: str | None
+    """Says so if it has to wait for its subscriber."""
 
 
 def delivery_id(subscriber_id: str, event_id: str) -> str:
@@ -65,17 +139,21 @@ def parse_delivery_id(text: str) -> tuple[str, str] | None:
 def shown_delivery(seen: Seen) -> dict[str, Any]:
     """A delivery in a list."""
     return {
-        "id": delivery_id(seen.subscriber_id, seen.event_id),
+        "id": delivery_id(seen.subscriber_id, seen.event_id) if seen.event_id else None,
         "event_id": seen.event_id,
         "event_type": seen.event_type,
+        "event_at": moment(seen.place.ms),
         "subscriber_id": seen.subscriber_id,
         "status": seen.status,
         "attempts": seen.attempts,
         "next_attempt_at": moment(seen.next_ms),
+        "cause": seen.cause,
     }
 
 
-def shown_in_full(seen: Seen, history: History) -> dict[str, Any]:
+def shown_in_full(found: Found) -> dict[str, Any]:
     """A delivery with its attempts."""
-    attempts = [shown_attempt(one) for one in history.attempts]
-    return {**shown_delivery(seen), "attempts": attempts, "attempts_complete": history.complete}
+    history = found.history
+    attempts = [shown_attempt(one) for one in (*history.former, *history.attempts)]
+    complete = history.complete and history.former_complete
+    return {**shown_delivery(found.seen), "attempts": attempts, "attempts_complete": complete}

@@ -1,17 +1,21 @@
 """What became of deliveries, put together from the four places that know: cursors, retries, dead letters, attempts.
 
 A delivery has no record of its own (that is what makes a healthy one cost nothing), so its status is derived here.
-Invariants: what the store settles in one step is never seen half (states are read before attempts), and every walk is
-bounded, so that no question costs more than a few thousand groups of attempts.
+Invariants: what the store settles in one step is never seen half (attempts are read between two equal readings of the
+state), and every walk is bounded, so that no question costs more than a few thousand groups of attempts.
+
+A redelivery begins a new *round*, with attempt 1: earlier attempts are history, and only those since say how it stands.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Final, Literal
 
 from relay.admin.attempt_walk import AttemptWalk, Budget, WalkKey
 from relay.core.log import Attempt, Entry, Place
 from relay.core.matching import matches
+from relay.core.outcome import Outcome
 from relay.core.retry import Verdict
 from relay.core.subscriber import Subscriber
 from relay.store import Store
@@ -19,16 +23,21 @@ from relay.store.deliveries import DeliveryState
 from relay.store.keys import shard_of
 
 DeliveryStatus = Literal["pending", "delivered", "dead", "cancelled"]
+Cause = Literal["subscriber", "relay"]
 
 MAX_ATTEMPTS: Final = 51
 """The longest schedule that can be set, and the first attempt."""
+SKEW_MS: Final = 60_000
+"""How far a replica's clock, which announces the next attempt, may lie from the store's, which dates the groups."""
 _FIRST_CHUNK: Final = 8
 """Most attempts follow their event at once; a longer search reads more and more at a time."""
 _CHUNK: Final = 200
 _RECENT_GROUPS: Final = 100
-_DEATH_GROUPS: Final = 50
-_SKEW_MS: Final = 60_000
-"""How far a replica's clock, which announces the next attempt, may lie from the store's, which dates the groups."""
+_DEATH_GROUPS: Final = (4, 50)
+"""The group of a death is nearly always the first after it; the second figure is for a store that was away."""
+_LOOKS: Final = 3
+_FINAL: Final = (Verdict.DELIVERED, Verdict.DEAD)
+_OURS: Final = (Outcome.PROXY, Outcome.TOO_LARGE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +45,16 @@ class Seen:
     """A delivery as it stands."""
 
     subscriber_id: str
-    event_id: str
-    event_type: str
+    place: Place
+    event_id: str | None
+    """None, as the type: the event was trimmed, and no attempt tells of it."""
+    event_type: str | None
     status: DeliveryStatus
     attempts: int | None
-    """Attempts made so far; None where their record has expired."""
+    """Number of the latest attempt that counts; None where its record has expired. Probes that were held do not."""
     next_ms: int | None = None
+    cause: Cause | None = None
+    """Whose failure a dead letter is; None if its record has expired."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +62,26 @@ class History:
     """The attempts of one delivery, oldest first."""
 
     attempts: Sequence[Attempt]
+    """Those of the present round."""
     complete: bool
-    """False: the search was given up before the end of the record."""
+    """False: the search was given up before the end of the record, or the record has expired."""
+    former: Sequence[Attempt] = ()
+    """Those of the rounds before."""
+    former_complete: bool = True
 
     @property
     def last(self) -> Attempt | None:
-        """The latest attempt found."""
+        """The latest attempt of the round."""
         return self.attempts[-1] if self.attempts else None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One delivery, and what its status was derived from."""
+
+    seen: Seen
+    history: History
+    state: DeliveryState
 
 
 def judge(state: DeliveryState, place: Place, history: History, *, wanted: bool) -> DeliveryStatus | None:
@@ -63,18 +89,37 @@ def judge(state: DeliveryState, place: Place, history: History, *, wanted: bool)
 
     `wanted` says whether the event matches its subscriber now.
     """
-    last, waits = history.last, state.waiting_attempt_no
-    if last is not None and last.verdict != Verdict.RETRY and (waits is None or waits <= last.attempt_no):
-        return "delivered" if last.verdict == Verdict.DELIVERED else "dead"
-    if waits is not None:
+    last = history.last
+    if state.waiting_attempt_no is not None:
         return "pending"
+    if last is not None and last.verdict in _FINAL:
+        return "delivered" if last.verdict == Verdict.DELIVERED else "dead"
     if state.dead_at_ms is not None:
         return "dead"
     if place > state.cursor:
         return "pending" if wanted or last is not None else None
     if not history.complete:
         return "delivered" if wanted else None  # settled, not waiting and not dead
-    return None if last is None else "cancelled"
+    return None if last is None and not history.former else "cancelled"
+
+
+def cause_of(last: Attempt | None) -> Cause | None:
+    """Whose failure it is that a delivery died with this attempt."""
+    if last is None or last.verdict != Verdict.DEAD:
+        return None
+    return "relay" if last.outcome in _OURS else "subscriber"
+
+
+def counted(last: Attempt | None) -> int:
+    """How many attempts of the round count, by the last one: one that was held will be made again."""
+    if last is None:
+        return 0
+    return last.attempt_no - (last.verdict == Verdict.HELD)
+
+
+def moment_ms(text: str) -> int:
+    """Unix milliseconds of a subscriber's RFC 3339 time; 0 if it has none."""
+    return int(datetime.fromisoformat(text).timestamp() * 1000) if text else 0
 
 
 class Ledger:
@@ -91,70 +136,129 @@ class Ledger:
 
     async def look_up(
         self, subscriber_id: str, entry: Entry, subscriber: Subscriber | None, budget: Budget
-    ) -> tuple[Seen, History] | None:
+    ) -> Found | None:
         """One delivery with its attempts; `subscriber` is None if it was deleted."""
         wanted = subscriber is not None and matches(subscriber, entry.event_type, entry.payload)
-        for _ in range(2):  # what looks cancelled may have been settled between the two reads
-            (state,) = await self.states([(subscriber_id, entry.place)])
+        (state,) = await self.states([(subscriber_id, entry.place)])
+        for _ in range(_LOOKS):
             history = await self.history(subscriber_id, entry.place, budget)
-            status = judge(state, entry.place, history, wanted=wanted)
-            if status != "cancelled":
+            before, (state,) = state, await self.states([(subscriber_id, entry.place)])
+            if _same(before, state, entry.place):
                 break
+        passed = entry.place <= state.cursor and not history.attempts
+        if wanted and passed and await self._forgotten(subscriber, entry.place):
+            history = replace(history, complete=False)
+        status = judge(state, entry.place, history, wanted=wanted)
         if status is None or (subscriber is None and status == "pending"):
             return None
-        made = history.last.attempt_no if history.last else 0
-        due = state.waiting_until_ms if status == "pending" and (state.waiting_attempt_no or 0) > made else None
-        return Seen(subscriber_id, entry.event_id, entry.event_type, status, made, due), history
+        due = state.waiting_until_ms if status == "pending" else None
+        cause = cause_of(history.last) if status == "dead" else None
+        made = counted(history.last)
+        seen = Seen(subscriber_id, entry.place, entry.event_id, entry.event_type, status, made, due, cause)
+        return Found(seen, history, state)
+
+    async def _forgotten(self, subscriber: Subscriber | None, place: Place) -> bool:
+        """Whether attempts may have been made whose record has expired."""
+        if subscriber is None or place.ms < moment_ms(subscriber.created_at):
+            return False
+        return place.ms < await self._deliveries.forgotten_ms(shard_of(subscriber.id))
 
     async def history(self, subscriber_id: str, place: Place, budget: Budget) -> History:
         """The attempts of one delivery, found from its event on and from each announced time to the next."""
-        shard, start, found = shard_of(subscriber_id), f"{place.ms}-0", list[Attempt]()
-        count, text = _FIRST_CHUNK, str(place)
+        asked = await self._deliveries.asked(subscriber_id, place, self._max_attempts)
+        search = _Search(subscriber_id, str(place), asked)
+        begun = asked.get(1)
+        if begun is None:
+            return History(*await self._search(search, place.ms, None, budget))
+        present = await self._search(search, begun + 1, None, budget)
+        return History(*present, *await self._search(search, place.ms, begun, budget))
+
+    async def _search(
+        self, search: "_Search", since_ms: int, until_ms: int | None, budget: Budget
+    ) -> tuple[list[Attempt], bool]:
+        """Attempts from a time on, up to another one or to the end of the round; whether all of the record was read."""
+        shard, start, count = shard_of(search.subscriber_id), f"{since_ms}-0", _FIRST_CHUNK
+        found: list[tuple[Place, Attempt]] = []
         while budget.groups > 0:
             (groups,) = await self._deliveries.read_attempts([(shard, start)], count, newest_first=False)
             budget.groups -= max(len(groups), 1)
-            known = len(found)
-            for _, group in groups:
-                found += [one for one in group if one.place == text and one.subscriber_id == subscriber_id]
-            if len(groups) < count or (found and found[-1].verdict != Verdict.RETRY):
-                return History(found, complete=True)
-            start = _onwards(groups[-1][0], found[-1] if found else None)
-            count = _FIRST_CHUNK if len(found) > known else min(count * 2, _CHUNK)
-        return History(found, complete=False)
+            inside = [group for group in groups if until_ms is None or group[0].ms <= until_ms]
+            new = [(at, one) for at, group in inside for one in group if search.takes(one)]
+            found += new
+            ended = until_ms is None and bool(found) and found[-1][1].verdict in _FINAL
+            if ended or len(groups) < count or len(inside) < len(groups):
+                return [one for _, one in found], True
+            start = search.onwards(groups[-1][0], found[-1] if found else None)
+            count = _FIRST_CHUNK if new else min(count * 2, _CHUNK)
+        return [one for _, one in found], False
 
     def walk(self, shards: Sequence[int], before: WalkKey | None, budget: Budget) -> AttemptWalk:
         """Attempts of these shards, newest first, until the record or the budget ends."""
         return AttemptWalk(self._deliveries, shards, before, budget)
 
-    async def attempted_lately(self, deliveries: Sequence[tuple[str, Place]]) -> set[tuple[str, str]]:
-        """Subscriber and place of what was attempted within the last few seconds of each shard concerned.
+    async def settled_lately(self, deliveries: Sequence[tuple[str, Place]]) -> set[tuple[str, str]]:
+        """Subscriber and place of what was settled within the last few seconds of each shard concerned.
 
-        The cursor does not show it: it waits for the oldest attempt under way.
+        The cursor does not show it: it waits for the oldest attempt under way. A probe that was held settles nothing.
         """
         shards = sorted({shard_of(subscriber_id) for subscriber_id, _ in deliveries})
         if not shards:
             return set()
         starts = [(shard, "+") for shard in shards]
         replies = await self._deliveries.read_attempts(starts, _RECENT_GROUPS, newest_first=True)
-        return {(one.subscriber_id, one.place) for groups in replies for _, group in groups for one in group}
+        return {
+            (one.subscriber_id, one.place)
+            for groups in replies
+            for _, group in groups
+            for one in group
+            if one.verdict != Verdict.HELD
+        }
 
-    async def last_attempts(self, deaths: Sequence[tuple[int, str, Place]]) -> list[int | None]:
-        """For each dead letter the number of its last attempt: it was committed together with the dead letter."""
-        if not deaths:
-            return []
-        starts = [(shard_of(subscriber_id), f"{max(at - 1, 0)}-0") for at, subscriber_id, _ in deaths]
-        replies = await self._deliveries.read_attempts(starts, _DEATH_GROUPS, newest_first=False)
-        found: list[int | None] = []
-        for (_, subscriber_id, place), groups in zip(deaths, replies, strict=True):
-            wanted = (subscriber_id, str(place))
-            numbers = (
-                one.attempt_no for _, group in groups for one in group if (one.subscriber_id, one.place) == wanted
-            )
-            found.append(max(numbers, default=None))
-        return found
+    async def last_attempts(self, deaths: Sequence[tuple[int, str, Place]]) -> list[Attempt | None]:
+        """For each dead letter its last attempt, which was committed together with it; None: there is none."""
+        found: dict[tuple[str, str, int], Attempt] = {}
+        missing = [(subscriber_id, str(place), at) for at, subscriber_id, place in deaths]
+        for count in _DEATH_GROUPS:
+            starts = sorted({(shard_of(subscriber_id), max(at - 1, 0)) for subscriber_id, _, at in missing})
+            if not starts:
+                break
+            places = [(shard, f"{ms}-0") for shard, ms in starts]
+            replies = await self._deliveries.read_attempts(places, count, newest_first=False)
+            dead = {
+                (one.subscriber_id, one.place, start[1] + 1): one
+                for start, groups in zip(starts, replies, strict=True)
+                for _, group in groups
+                for one in group
+                if one.verdict == Verdict.DEAD
+            }
+            found.update({key: dead[key] for key in missing if key in dead})
+            missing = [key for key in missing if key not in dead]
+        return [found.get((subscriber_id, str(place), at)) for at, subscriber_id, place in deaths]
 
 
-def _onwards(place: Place, last: Attempt | None) -> str:
-    """From which group on the next attempt may stand."""
-    expected_ms = (last.next_ms or 0) - _SKEW_MS if last else 0
-    return f"{expected_ms}-0" if expected_ms > place.ms else f"({place}"
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """Whose attempts are looked for, and where the next may stand."""
+
+    subscriber_id: str
+    place: str
+    asked: dict[int, int]
+    """Attempt number → Unix ms at which it was asked for ahead of its time."""
+
+    def takes(self, attempt: Attempt) -> bool:
+        return attempt.place == self.place and attempt.subscriber_id == self.subscriber_id
+
+    def onwards(self, read_to: Place, last: tuple[Place, Attempt] | None) -> str:
+        """From which group on the next attempt may stand: about when it was announced, or asked for before."""
+        if last is None or last[1].next_ms is None:
+            return f"({read_to}"
+        expected_ms = last[1].next_ms - SKEW_MS
+        asked_ms = self.asked.get(last[1].attempt_no + 1, 0)
+        if asked_ms >= last[0].ms:
+            expected_ms = min(expected_ms, asked_ms)
+        return f"{expected_ms}-0" if expected_ms > read_to.ms else f"({read_to}"
+
+
+def _same(one: DeliveryState, other: DeliveryState, place: Place) -> bool:
+    """Whether nothing was settled between two readings, as far as the delivery of `place` goes."""
+    return replace(one, cursor=other.cursor) == other and (place <= one.cursor) == (place <= other.cursor)

@@ -56,6 +56,8 @@ class Lane:
         self.workers = 0
         self.breaker = Breaker()
         self.pace = Pace(receiver.subscriber.rate_per_s)
+        self.gone = False
+        """It answered 410: nothing more until the subscriber is changed, as it is about to be."""
         self.failing_since: datetime | None = None
         """When it failed first since it last answered well."""
         self.resting = False
@@ -76,7 +78,7 @@ class Lane:
     @property
     def paused(self) -> bool:
         """Whether nothing can be sent: its position stands still, and the log keeps what it misses."""
-        return self.closed or not (self.receiver.subscriber.enabled and self.receiver.keys)
+        return self.closed or self.gone or not (self.receiver.subscriber.enabled and self.receiver.keys)
 
     @property
     def queued(self) -> int:
@@ -187,7 +189,7 @@ class Lane:
         self.receiver = receiver
         self.breaker = Breaker()
         self.pace = Pace(receiver.subscriber.rate_per_s)
-        self.resting = False
+        self.resting = self.gone = False
 
     def pause(self, tail: Place) -> None:
         """Stop being fed by the tail; what is queued stays unsettled and is read again later."""

@@ -9,7 +9,7 @@ from relay.attempts import Attempter
 from relay.clock import Clock
 from relay.core.log import Attempt, Waiting
 from relay.core.outcome import Reply
-from relay.core.retry import Verdict
+from relay.core.retry import GONE, Verdict
 from relay.dispatcher.board import Board
 from relay.dispatcher.lane import Item, Lane
 from relay.dispatcher.notices import Notices
@@ -108,7 +108,10 @@ class Workers:
         now, board = self._clock.monotonic(), self._board
         lane.breaker.ended(reply, now, self._rng.random(), probe=item.probe)
         self._notices.observe(lane, reply)
-        if lane.breaker.open_until is not None:
+        if reply.status == GONE:
+            lane.gone = True
+            lane.rest(board.tail)
+        elif lane.breaker.open_until is not None:
             lane.rest(board.tail)
             board.wake_at(shard, lane, lane.breaker.open_until)
         elif item.probe:

@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, Literal
 
 import msgspec
 
 from relay.core.log import Attempt, Place, Waiting
 from relay.store.keys import Keys, shard_of
 from relay.store.leases import shard_resource
-from relay.store.scripts import Client, Scripts
+from relay.store.scripts import Client, Scripts, register
 from relay.store.snapshots import FencedError
 
 SHARD_CURSOR = "*"
@@ -46,6 +48,32 @@ class DeliveryState:
     waiting_attempt_no: int | None
     waiting_until_ms: int | None
     dead_at_ms: int | None
+    asked_ms: int | None = None
+    """When it was last asked to begin again at attempt 1 (redelivery): the attempts before that are history."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A delivery that is to be made again, as it stood when that was decided."""
+
+    place: Place
+    kind: Literal["waiting", "dead", "settled"]
+    """Its next attempt is waited for; it is a dead letter; or all is done, and it is to begin again."""
+    number: int = 0
+    """`waiting`: the number of that attempt; `settled`: its `asked_ms`, 0 if there is none."""
+
+
+class Redelivered(IntEnum):
+    """What became of an order."""
+
+    DONE = 1
+    DUE_ALREADY = 2
+    CHANGED = 0
+    """It stands otherwise than the order says: read again."""
+    TRIMMED = -1
+    """Its event has outlived its retention."""
+    ORPHANED = -2
+    """Its subscriber was deleted."""
 
 
 class DeliveryStore:
@@ -55,6 +83,7 @@ class DeliveryStore:
         self._client = client
         self._keys = keys
         self._scripts = scripts
+        self._redeliver = register(client, "redeliver")
 
     async def cursors(self, shard: int) -> dict[str, Place]:
         """Cursors of a shard by subscriber, `SHARD_CURSOR` for the shard's own."""
@@ -116,8 +145,56 @@ class DeliveryStore:
             pipe.hmget(self._keys.cursors(shard), [subscriber_id, SHARD_CURSOR])
             pipe.zmscore(self._keys.retries(shard), members)
             pipe.zscore(self._keys.dead(subscriber_id), str(place))
+            pipe.zscore(self._asked_key(shard), members[0])
         replies = await pipe.execute()
-        return [_state(*replies[at : at + 3]) for at in range(0, len(replies), 3)]
+        return [_state(*replies[at : at + 4]) for at in range(0, len(replies), 4)]
+
+    async def redeliver(self, subscriber_id: str, orders: Sequence[Order]) -> list[Redelivered]:
+        """Make each of these due now and wake whoever sends them; a repeat is harmless."""
+        shard = shard_of(subscriber_id)
+        keys = [
+            self._keys.sub,
+            self._keys.log,
+            self._keys.retries(shard),
+            self._asked_key(shard),
+            self._keys.dead(subscriber_id),
+            self._keys.ctl,
+        ]
+        args: list[Any] = [subscriber_id, shard]
+        for one in orders:
+            args += (str(one.place), one.kind, one.number)
+        results = await self._redeliver(keys=keys, args=args)
+        return [Redelivered(int(one)) for one in results] or [Redelivered.ORPHANED] * len(orders)
+
+    async def asked(self, subscriber_id: str, place: Place, attempts: int) -> dict[int, int]:
+        """When attempts of a delivery were asked for ahead of their time: attempt number → Unix ms."""
+        numbers = range(1, attempts + 2)
+        members = [str(Waiting(subscriber_id, place, no)) for no in numbers]
+        scores = await self._client.zmscore(self._asked_key(shard_of(subscriber_id)), members)
+        return {no: int(at) for no, at in zip(numbers, scores, strict=True) if at is not None}
+
+    async def asked_each(self, retries: Sequence[Waiting]) -> list[int | None]:
+        """When each of these attempts was asked for ahead of its time, if it was."""
+        pipe = self._client.pipeline(transaction=False)
+        for one in retries:
+            pipe.zscore(self._asked_key(shard_of(one.subscriber_id)), str(one))
+        return [_whole(at) for at in await pipe.execute()] if retries else []
+
+    async def forgotten_ms(self, shard: int) -> int:
+        """Unix ms before which attempts of a shard may have been trimmed; 0: none were."""
+        key = self._keys.attempts(shard)
+        if not await self._client.exists(key):
+            return 0
+        info = await self._client.xinfo_stream(key)
+        if info.get("entries-added") == info["length"]:  # Redis 6.2 does not count them
+            return 0
+        first = info["first-entry"] or (info["last-generated-id"],)
+        return Place.parse(first[0]).ms
+
+    async def now_ms(self) -> int:
+        """The store's clock."""
+        seconds, microseconds = await self._client.time()
+        return int(seconds) * 1000 + int(microseconds) // 1000
 
     async def attempts(
         self, shard: int, newest: str = "+", oldest: str = "-", count: int = 100
@@ -139,10 +216,19 @@ class DeliveryStore:
         return [(Place.parse(place), int(at)) for place, at in found]
 
     async def trim_attempts(self, shards: Sequence[int], before_ms: int) -> None:
-        """Forget attempts older than this; the server may keep a few more than asked."""
+        """Forget attempts older than this; the server may keep a few more than asked.
+
+        When a redelivery was asked for is kept as long as there are attempts from before it.
+        """
         pipe = self._client.pipeline(transaction=False)
         for shard in shards:
             pipe.xtrim(self._keys.attempts(shard), minid=f"{max(before_ms, 0)}-0", approximate=True)
+            pipe.xrange(self._keys.attempts(shard), "-", "+", 1)
+        oldest = (await pipe.execute())[1::2]
+        pipe = self._client.pipeline(transaction=False)
+        for shard, found in zip(shards, oldest, strict=True):
+            since_ms = Place.parse(found[0][0]).ms if found else max(before_ms, 0)
+            pipe.zremrangebyscore(self._asked_key(shard), "-inf", f"({since_ms}")
         await pipe.execute()
 
     async def read_attempts(
@@ -200,10 +286,23 @@ class DeliveryStore:
         earlier = sorted((one for one in found if before is None or one < before), reverse=True)
         return [(at, subscriber_id, Place.parse(place)) for at, subscriber_id, place in earlier[:count]]
 
+    def _asked_key(self, shard: int) -> str:
+        """Zset beside the shard's attempts: retries that were made due by hand, by the ms at which that was."""
+        return f"{self._keys.attempts(shard)}:asked"
 
-def _state(cursors: Sequence[bytes | None], scores: Sequence[float | None], dead_at_ms: float | None) -> DeliveryState:
+
+def _state(
+    cursors: Sequence[bytes | None],
+    scores: Sequence[float | None],
+    dead_at_ms: float | None,
+    asked_ms: float | None,
+) -> DeliveryState:
     own, shared = cursors
     waiting = [(no, int(due)) for no, due in enumerate(scores, start=1) if due is not None]
     attempt_no, due_ms = waiting[-1] if waiting else (None, None)
     cursor = Place.parse(own or shared or b"0-0")
-    return DeliveryState(cursor, attempt_no, due_ms, None if dead_at_ms is None else int(dead_at_ms))
+    return DeliveryState(cursor, attempt_no, due_ms, _whole(dead_at_ms), _whole(asked_ms))
+
+
+def _whole(score: float | None) -> int | None:
+    return None if score is None else int(score)

@@ -1,0 +1,149 @@
+"""POST /v1/subscribers/{id}/reconcile: bring a subscriber up to date with the last state of every entity.
+
+The log is walked from its end; of each entity only the latest event counts, and it is sent if it matches the subscriber
+and was not acknowledged. What is queued comes anyway. An event that was never a delivery, because it is older than the
+subscriber or than its filter, was not acknowledged either: that is what one reconciles for.
+
+Acknowledged is, by the relay's own invariant, every matching event behind the cursor that neither waits nor is dead. The
+filter may have been another one before the subscriber was changed, so for older events an attempt on record decides.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+from aiohttp import web
+from pydantic import BaseModel
+
+from relay.admin.ledger import SKEW_MS, Ledger, moment_ms
+from relay.admin.pages import json_response
+from relay.admin.problems import ProblemError
+from relay.admin.redelivery import Redelivery, order_for
+from relay.admin.routes import Route
+from relay.admin.security import audit
+from relay.admin.subscribers import find_subscriber
+from relay.core.log import Entry, Place
+from relay.core.matching import matches
+from relay.core.retry import Verdict
+from relay.core.subscriber import Subscriber
+from relay.store import Store
+from relay.store.deliveries import Order
+from relay.store.keys import shard_of
+
+_CHUNK: Final = 250
+_GROUPS: Final = 200
+_DOUBTFUL: Final = 20_000
+"""So many events are looked for in the record of attempts at a time."""
+_OWN_TYPES: Final = "relay."
+
+
+class ReconcileOut(BaseModel):
+    """What was done."""
+
+    entities: int
+    """Entities whose latest event is for this subscriber."""
+    sent: int
+    """Events that were made due now; what was queued or due already is not counted."""
+
+
+class Reconcile:
+    """Reconciles, each subscriber once at a time."""
+
+    def __init__(self, store: Store, max_attempts: int) -> None:
+        self._store = store
+        self._ledger = Ledger(store, max_attempts)
+        self._redelivery = Redelivery(store, self._ledger)
+        self._under_way: set[str] = set()
+
+    def routes(self) -> Sequence[Route]:
+        """Its part of the table."""
+        summary = "Send, for every entity, only the latest event, if the subscriber has not acknowledged it"
+        return (Route("POST", "/v1/subscribers/{id}/reconcile", self._reconcile, summary, {202: ReconcileOut}),)
+
+    async def _reconcile(self, request: web.Request) -> web.Response:
+        subscriber = await find_subscriber(self._store.registry, request)
+        if subscriber.id in self._under_way:
+            raise ProblemError("conflict", "this subscriber is being reconciled: wait for that answer")
+        self._under_way.add(subscriber.id)
+        try:
+            audit(request, "subscriber.reconcile", subscriber.id)
+            walk = _Walk(self._store, self._ledger, self._redelivery, subscriber)
+            await walk.run()
+        finally:
+            self._under_way.discard(subscriber.id)
+        return json_response({"entities": walk.entities, "sent": walk.sent}, 202)
+
+
+class _Walk:
+    """One pass over the log. It keeps a number per entity, and a bounded list of what is still in doubt."""
+
+    def __init__(self, store: Store, ledger: Ledger, redelivery: Redelivery, subscriber: Subscriber) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._redelivery = redelivery
+        self._subscriber = subscriber
+        self._created_ms = moment_ms(subscriber.created_at)
+        self._changed_ms = moment_ms(subscriber.updated_at) + SKEW_MS
+        self._forgotten_ms = 0
+        self._known: set[int] = set()
+        self._doubtful: dict[str, Order] = {}
+        self.entities = 0
+        self.sent = 0
+
+    async def run(self) -> None:
+        """Walk; what is minted meanwhile is sent as ever."""
+        self._forgotten_ms = await self._store.deliveries.forgotten_ms(shard_of(self._subscriber.id))
+        before: Place | None = None
+        while chunk := await self._store.log.before(before, _CHUNK):
+            before = chunk[-1].place
+            await self._settle([one.place for one in chunk if self._is_latest(one) and self._wants(one)])
+            if len(self._doubtful) >= _DOUBTFUL:
+                await self._clear_doubts()
+            await asyncio.sleep(0)
+        await self._clear_doubts()
+
+    def _is_latest(self, entry: Entry) -> bool:
+        """Whether no later event of its entity was met; entities are remembered by a 64-bit hash."""
+        entity = hash((entry.source, entry.entity_id))
+        if entry.event_type.startswith(_OWN_TYPES) or entity in self._known:
+            return False
+        self._known.add(entity)
+        return True
+
+    def _wants(self, entry: Entry) -> bool:
+        return matches(self._subscriber, entry.event_type, entry.payload)
+
+    async def _settle(self, places: Sequence[Place]) -> None:
+        self.entities += len(places)
+        states = await self._ledger.states([(self._subscriber.id, place) for place in places])
+        orders = []
+        for place, state in zip(places, states, strict=True):
+            if state.waiting_attempt_no is None and state.dead_at_ms is None:
+                if place <= state.cursor and state.asked_ms is None and self._in_doubt(place):
+                    self._doubtful[str(place)] = Order(place, "settled")
+            elif order := order_for("pending", state, place):
+                orders.append(order)
+        self.sent += await self._redelivery.make(self._subscriber.id, orders)
+
+    def _in_doubt(self, place: Place) -> bool:
+        """Whether only an attempt can show that it was acknowledged."""
+        if self._created_ms <= place.ms < self._forgotten_ms:
+            return False  # its attempts are on record no longer
+        return place.ms <= self._changed_ms
+
+    async def _clear_doubts(self) -> None:
+        """Send what no attempt on record has delivered."""
+        doubtful, self._doubtful = self._doubtful, {}
+        shard = shard_of(self._subscriber.id)
+        start = f"{min(one.place.ms for one in doubtful.values())}-0" if doubtful else ""
+        while doubtful:
+            (groups,) = await self._store.deliveries.read_attempts([(shard, start)], _GROUPS, newest_first=False)
+            for _, group in groups:
+                for one in group:
+                    if one.subscriber_id == self._subscriber.id and one.verdict == Verdict.DELIVERED:
+                        doubtful.pop(one.place, None)
+            await asyncio.sleep(0)
+            if len(groups) < _GROUPS:
+                break
+            start = f"({groups[-1][0]}"
+        self.sent += await self._redelivery.make(self._subscriber.id, list(doubtful.values()))
