@@ -4,8 +4,9 @@ The log is walked from its end; of each entity only the latest event counts, and
 and was not acknowledged. What is queued comes anyway. An event that was never a delivery, because it is older than the
 subscriber or than its filter, was not acknowledged either: that is what one reconciles for.
 
-Acknowledged is, by the relay's own invariant, every matching event behind the cursor that neither waits nor is dead. The
-filter may have been another one before the subscriber was changed, so for older events an attempt on record decides.
+By the relay's own invariant every matching event that the cursor has passed, and that neither waits nor is dead, was
+acknowledged. Before the subscriber was last changed its filter may have been another one: of events that are older than
+that, those were acknowledged that an attempt on record has delivered.
 """
 
 import asyncio

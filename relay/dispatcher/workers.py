@@ -13,7 +13,7 @@ from relay.core.retry import GONE, Verdict
 from relay.dispatcher.board import Board
 from relay.dispatcher.lane import Item, Lane
 from relay.dispatcher.notices import Notices
-from relay.dispatcher.shard import PAUSED_MS, Shard
+from relay.dispatcher.shard import Shard
 from relay.leases import Leases
 from relay.telemetry import Metrics
 
@@ -130,7 +130,7 @@ class Workers:
             self._board.due.set()
         elif attempt.verdict == Verdict.HELD:
             if not held:  # others may have passed it, so the queue cannot keep its place
-                shard.wait(str(Waiting(lane.id, item.entry.place, item.attempt_no)), now_ms + PAUSED_MS)
+                shard.shelve(lane, Waiting(lane.id, item.entry.place, item.attempt_no), now_ms)
         elif attempt.verdict == Verdict.DEAD:
             shard.group.dead.append((lane.id, now_ms, item.entry.place))
         else:

@@ -61,6 +61,8 @@ async def test_a_list_shows_each_delivery_once_the_latest_first(redis_client: Re
             "status",
             "attempts",
             "next_attempt_at",
+            "event_at",
+            "cause",
         }
         assert answer.body["data"][4]["next_attempt_at"] == "2096-10-02T07:06:40.000Z"
         assert answer.body["next_cursor"] is None
@@ -232,8 +234,8 @@ async def test_many_dead_letters_and_retries_with_equal_times_are_paged_exactly(
 
 async def test_a_long_queue_is_read_in_bounded_pages(redis_client: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     """A subscriber that is disabled for long: its whole backlog is pending, in the order of sending."""
-    monkeypatch.setattr("relay.admin.listing._CHUNK", 10)
-    monkeypatch.setattr("relay.admin.listing.SCAN", 20)
+    monkeypatch.setattr("relay.admin.pending.CHUNK", 10)
+    monkeypatch.setattr("relay.admin.pending.SCAN", 20)
     async with admin_api(redis_client) as api:
         await api.subscribe(enabled=False, event_types=["lab.completed"])
         await api.subscribe(enabled=False, event_types=["lab.cancelled"])
