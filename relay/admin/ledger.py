@@ -27,7 +27,7 @@ Cause = Literal["subscriber", "relay"]
 
 MAX_ATTEMPTS: Final = 51
 """The longest schedule that can be set, and the first attempt."""
-SKEW_MS: Final = 60_000
+_SKEW_MS: Final = 60_000
 """How far a replica's clock, which announces the next attempt, may lie from the store's, which dates the groups."""
 _FIRST_CHUNK: Final = 8
 """Most attempts follow their event at once; a longer search reads more and more at a time."""
@@ -252,7 +252,7 @@ class _Search:
         """From which group on the next attempt may stand: about when it was announced, or asked for before."""
         if last is None or last[1].next_ms is None:
             return f"({read_to}"
-        expected_ms = last[1].next_ms - SKEW_MS
+        expected_ms = last[1].next_ms - _SKEW_MS
         asked_ms = self.asked.get(last[1].attempt_no + 1, 0)
         if asked_ms >= last[0].ms:
             expected_ms = min(expected_ms, asked_ms)

@@ -16,7 +16,7 @@ from typing import Final
 from aiohttp import web
 from pydantic import BaseModel
 
-from relay.admin.ledger import SKEW_MS, Ledger, moment_ms
+from relay.admin.ledger import Ledger, moment_ms
 from relay.admin.pages import json_response
 from relay.admin.problems import ProblemError
 from relay.admin.redelivery import Redelivery, order_for
@@ -35,6 +35,8 @@ _CHUNK: Final = 250
 _GROUPS: Final = 200
 _DOUBTFUL: Final = 20_000
 """So many events are looked for in the record of attempts at a time."""
+_MARGIN_MS: Final = 3_600_000
+"""How far the clock that dates a change may lie behind the store's, which dates the events: doubt costs only time."""
 _OWN_TYPES: Final = "relay."
 
 
@@ -84,7 +86,7 @@ class _Walk:
         self._redelivery = redelivery
         self._subscriber = subscriber
         self._created_ms = moment_ms(subscriber.created_at)
-        self._changed_ms = moment_ms(subscriber.updated_at) + SKEW_MS
+        self._changed_ms = moment_ms(subscriber.updated_at) + _MARGIN_MS
         self._forgotten_ms = 0
         self._known: set[int] = set()
         self._doubtful: dict[str, Order] = {}

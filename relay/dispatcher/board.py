@@ -20,12 +20,20 @@ class Board:
         """There may be something to commit."""
         self.hungry = asyncio.Event()
         """A lane may be fed from the log."""
+        self.forgotten = asyncio.Event()
+        """Everything is to be read from the store again."""
         self.rests: dict[Lane, tuple[Shard, float]] = {}
         """Lanes that wait, with the monotonic time at which they may send again."""
         self.rested = asyncio.Event()
         """A lane has begun to wait."""
         self.due = asyncio.Event()
         """The next retry may be due earlier than was thought."""
+
+    def forget(self) -> None:
+        """Drop what is remembered of the store, because the store remembers otherwise; it is read again."""
+        self.shards.clear()
+        self.rests.clear()
+        self.forgotten.set()
 
     def wake_at(self, shard: Shard, lane: Lane, monotonic: float) -> None:
         """Look at a lane again at this time: it waits for its breaker or its rate."""

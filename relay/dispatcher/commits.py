@@ -8,7 +8,7 @@ from relay.clock import Clock
 from relay.dispatcher.board import Board
 from relay.dispatcher.shard import Shard
 from relay.leases import Leases
-from relay.store.deliveries import DeliveryStore
+from relay.store.deliveries import DeliveryStore, LostCommitError
 from relay.store.snapshots import FencedError
 
 WINDOW_S = 0.02
@@ -44,10 +44,13 @@ class Commits:
             self._board.due.set()
         busy = [shard for shard in self._board.shards.values() if self._has_news(shard, now)]
         try:
-            await asyncio.gather(*(self.commit(shard) for shard in busy))
+            results = await asyncio.gather(*(self.commit(shard) for shard in busy), return_exceptions=True)
         except BaseException:
             self._board.dirty.set()  # what was not confirmed is sent again
             raise
+        for error in filter(None, results):
+            self._board.dirty.set()
+            raise error
 
     async def commit(self, shard: Shard) -> None:
         """Commit a shard's results; if its lease has gone to somebody else, drop it."""
@@ -56,6 +59,9 @@ class Commits:
                 if shard.unconfirmed is not None:  # what came after it follows at once
                     await self._commit(shard)
                 await self._commit(shard)
+            except LostCommitError:
+                log.error("dispatcher.store_regressed", shard=shard.number)  # noqa: TRY400 - the store's fault, not ours
+                self._board.forget()
             except FencedError:
                 log.info("dispatcher.fenced", shard=shard.number)
                 if self._board.shards.get(shard.number) is shard:
@@ -65,7 +71,9 @@ class Commits:
         keep_after_ms = self._leases.now_ms() - int(self._keep_attempts_s * 1000)
         group = shard.close_group(self._board.tail)
         if group:
-            await self._deliveries.commit(shard.number, shard.token, shard.commit_no, group, keep_after_ms)
+            await self._deliveries.commit(
+                shard.number, shard.token, shard.next_mark, group, keep_after_ms, follows=shard.mark
+            )
         shard.confirmed(self._clock.monotonic())
 
     def _pause_s(self) -> float | None:

@@ -4,6 +4,7 @@ Invariant: a shard is on the board only with a lane for every subscriber that it
 subscribers without one of their own, so a subscriber without a lane would lose what the cursor passes.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
@@ -44,6 +45,7 @@ class Holdings:
         leases: Leases,
         *,
         commit: Callable[[Shard], Awaitable[None]],
+        restart: Callable[[], Awaitable[None]],
     ) -> None:
         self._board = board
         self._log = log_store
@@ -53,6 +55,7 @@ class Holdings:
         self._workers = workers
         self._leases = leases
         self._commit = commit
+        self._restart = restart
 
     async def begin(self) -> None:
         """Read the registry."""
@@ -66,6 +69,9 @@ class Holdings:
         """Take up the shards whose leases came, let go of those that went, wait for the next change."""
         changed = self._leases.changed
         board, leases = self._board, self._leases
+        if board.forgotten.is_set():
+            await self._restart()
+            board.forgotten.clear()
         await self._let_go([one for one in board.shards.values() if one.token != leases.shard_token(one.number)])
         for shard in board.shards.values():
             for lane in shard.lanes.values():
@@ -76,7 +82,12 @@ class Holdings:
             token = leases.shard_token(number)
             if token is not None and number not in board.shards:
                 await self._take_up(number, token)
-        await changed.wait()
+        waits = [asyncio.ensure_future(event.wait()) for event in (changed, board.forgotten)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     async def _let_go(self, shards: Sequence[Shard]) -> None:
         """Commit what can still be committed; the next holder does the rest.
@@ -95,11 +106,11 @@ class Holdings:
         """Begin each lane at its stored cursor; it goes live once it has caught up."""
         while True:
             version = self._receivers.version
-            cursors = await self._deliveries.cursors(number)
+            cursors, mark = await self._deliveries.take_up(number)
             due = await self._deliveries.next_due_ms([number], None)
             if version == self._receivers.version:
                 break  # every receiver was registered, and got its cursor, before the cursors were read
-        shard = Shard(number, token, cursors.get(SHARD_CURSOR))
+        shard = Shard(number, token, cursors.get(SHARD_CURSOR), mark=mark)
         if number in due:
             shard.wake_by(due[number])
             self._board.due.set()

@@ -69,6 +69,7 @@ class Dispatcher:
             workers,
             leases,
             commit=self._commits.commit,
+            restart=self._restart,
         )
         self._tail = Tail(
             board,
@@ -106,6 +107,10 @@ class Dispatcher:
         await self._workers.finish(shards, seconds)
         for shard in shards:
             await self._commits.commit(shard)
+
+    async def _restart(self) -> None:
+        """Follow the log from its end as it is now: the store has lost a tail that was read already."""
+        await self._tail.begin()
 
     async def _for_ever(self, turn: Callable[[], Awaitable[None]]) -> None:
         while True:

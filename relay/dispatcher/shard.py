@@ -1,6 +1,7 @@
 """One delivery shard that this replica holds: its lanes, and the group of results that is committed next."""
 
 import asyncio
+import random
 from collections import deque
 
 from relay.core.log import Place, Waiting
@@ -18,9 +19,13 @@ PAUSED_MS = 300_000
 class Shard:
     """State of a shard under one fencing token."""
 
-    def __init__(self, number: int, token: int, cursor: Place | None) -> None:
+    def __init__(self, number: int, token: int, cursor: Place | None, *, mark: str) -> None:
         self.number = number
         self.token = token
+        self.mark = mark
+        """Of the latest commit that is known to stand in the store."""
+        self._name = f"{token}-{random.getrandbits(32):08x}"
+        self._commits = 0
         self.lanes: dict[str, Lane] = {}
         self.cursor = cursor
         """The shard's cursor as it stands in the store."""
@@ -32,8 +37,7 @@ class Shard:
         self.in_flight = 0
         self.group = Group()
         self.unconfirmed: Group | None = None
-        """A commit whose answer is missing: repeated with the same number before any other."""
-        self.commit_no = 1
+        """A commit whose answer is missing: repeated with the same mark before any other."""
         self.committed_at = 0.0
         self.lock = asyncio.Lock()
         """Held by a commit and by a look for due retries, so that no retry is found that is being settled."""
@@ -143,8 +147,15 @@ class Shard:
         """Whether the shard's cursor is to follow the tail."""
         return bool(self.lanes) and (self.cursor is None or self.cursor < tail)
 
+    @property
+    def next_mark(self) -> str:
+        """Mark of the group that is committed next; no other shard, not even this one taken up again, has it."""
+        return f"{self._name}-{self._commits + 1}"
+
     def confirmed(self, monotonic: float) -> None:
         """The group is in the store."""
+        if self.unconfirmed:
+            self.mark = self.next_mark
+            self._commits += 1
         self.unconfirmed = None
-        self.commit_no += 1
         self.committed_at = monotonic

@@ -48,7 +48,10 @@ class Tail:
 
     async def turn(self) -> None:
         """Wait for news and take it."""
-        news = await self._store.wait(self._board.tail, self._control, block_ms=BLOCK_MS)
+        start, control = self._board.tail, self._control
+        news = await self._store.wait(start, control, block_ms=BLOCK_MS)
+        if (start, control) != (self._board.tail, self._control):
+            return  # begun anew meanwhile: what stands between is still to be read
         for subscriber_id in {value for _, kind, value in news.control if kind == "subscriber"}:
             await self._on_subscriber(subscriber_id)
         for place, kind, value in news.control:
@@ -56,7 +59,8 @@ class Tail:
             self._control = place
         if news.entries:
             await self._gate()
-            self._take(news.entries)
+            if start == self._board.tail:
+                self._take(news.entries)
 
     async def _gate(self) -> None:
         """Wait until everything read so far is on enough replicas: only then may anybody see it.

@@ -7,12 +7,15 @@ from typing import Any, Literal
 
 import msgspec
 
+from relay.core.errors import RelayError
 from relay.core.log import Attempt, Place, Waiting
 from relay.store.keys import Keys, shard_of
 from relay.store.leases import shard_resource
 from relay.store.scripts import Client, Scripts, register
 from relay.store.snapshots import FencedError
 
+ANY_COMMIT = "*"
+"""In place of the mark that a commit follows: whatever stands there is right."""
 SHARD_CURSOR = "*"
 """Field of the cursor that every subscriber of the shard has that does not lag."""
 
@@ -76,6 +79,10 @@ class Redelivered(IntEnum):
     """Its subscriber was deleted."""
 
 
+class LostCommitError(RelayError):
+    """The store does not hold the latest commit: it has lost its tail. Nothing was written; read everything again."""
+
+
 class DeliveryStore:
     """The delivery side of the store."""
 
@@ -87,11 +94,21 @@ class DeliveryStore:
 
     async def cursors(self, shard: int) -> dict[str, Place]:
         """Cursors of a shard by subscriber, `SHARD_CURSOR` for the shard's own."""
-        stored: Mapping[bytes, bytes] = await self._client.hgetall(self._keys.cursors(shard))
-        return {name.decode(): Place.parse(place) for name, place in stored.items() if name != b"#"}
+        return (await self.take_up(shard))[0]
 
-    async def commit(self, shard: int, token: int, number: int, group: Group, keep_after_ms: int) -> None:
-        """Settle a group; `number` identifies it, so that a repeat is harmless. Raises `FencedError`."""
+    async def take_up(self, shard: int) -> tuple[dict[str, Place], str]:
+        """Cursors of a shard as above, and the mark of its latest commit ('' if there was none)."""
+        stored: Mapping[bytes, bytes] = await self._client.hgetall(self._keys.cursors(shard))
+        cursors = {name.decode(): Place.parse(place) for name, place in stored.items() if name != b"#"}
+        return cursors, stored.get(b"#", b"").decode()
+
+    async def commit(
+        self, shard: int, token: int, mark: object, group: Group, keep_after_ms: int, *, follows: str = ANY_COMMIT
+    ) -> None:
+        """Settle a group; `mark` identifies it, so that a repeat is harmless.
+
+        `follows` is the mark that must stand there. Raises `FencedError`, and `LostCommitError` if another stands.
+        """
         keys = [
             self._keys.lease,
             self._keys.cursors(shard),
@@ -107,7 +124,7 @@ class DeliveryStore:
         cursors = [text for name, place in group.cursors.items() for text in (name, str(place))]
         due = [item for member, at_ms in group.due.items() for item in (at_ms, member)]
         args = [
-            *(shard_resource(shard), token, number),
+            *(shard_resource(shard), token, str(mark), follows),
             *(len(group.due), *due),
             *(len(group.dead), *dead),
             *(len(group.done), *group.done),
@@ -115,8 +132,11 @@ class DeliveryStore:
             *(len(group.caught_up), *group.caught_up),
             *(len(group.cursors), *cursors),
         ]
-        if await self._scripts.commit(keys, args) == b"FENCED":
+        verdict = await self._scripts.commit(keys, args)
+        if verdict == b"FENCED":
             raise FencedError(f"shard {shard} was taken over by another replica")
+        if verdict == b"LOST":
+            raise LostCommitError(f"shard {shard} does not stand where it was left")
 
     async def due(self, shard: int, now_ms: int, limit: int) -> list[Waiting]:
         """Up to `limit` deliveries whose next attempt is due, the longest overdue first."""
@@ -141,7 +161,7 @@ class DeliveryStore:
         pipe = self._client.pipeline(transaction=False)
         for subscriber_id, place in deliveries:
             shard = shard_of(subscriber_id)
-            members = [str(Waiting(subscriber_id, place, no)) for no in range(1, attempts + 2)]
+            members = _names(subscriber_id, place, attempts + 1)
             pipe.hmget(self._keys.cursors(shard), [subscriber_id, SHARD_CURSOR])
             pipe.zmscore(self._keys.retries(shard), members)
             pipe.zscore(self._keys.dead(subscriber_id), str(place))
@@ -168,10 +188,9 @@ class DeliveryStore:
 
     async def asked(self, subscriber_id: str, place: Place, attempts: int) -> dict[int, int]:
         """When attempts of a delivery were asked for ahead of their time: attempt number → Unix ms."""
-        numbers = range(1, attempts + 2)
-        members = [str(Waiting(subscriber_id, place, no)) for no in numbers]
+        members = _names(subscriber_id, place, attempts + 1)
         scores = await self._client.zmscore(self._asked_key(shard_of(subscriber_id)), members)
-        return {no: int(at) for no, at in zip(numbers, scores, strict=True) if at is not None}
+        return {no: int(at) for no, at in enumerate(scores, start=1) if at is not None}
 
     async def asked_each(self, retries: Sequence[Waiting]) -> list[int | None]:
         """When each of these attempts was asked for ahead of its time, if it was."""
@@ -188,8 +207,8 @@ class DeliveryStore:
         info = await self._client.xinfo_stream(key)
         if info.get("entries-added") == info["length"]:  # Redis 6.2 does not count them
             return 0
-        first = info["first-entry"] or (info["last-generated-id"],)
-        return Place.parse(first[0]).ms
+        first = info["first-entry"]
+        return Place.parse(first[0]).ms if first else Place.parse(info["last-generated-id"]).ms + 1
 
     async def now_ms(self) -> int:
         """The store's clock."""
@@ -302,6 +321,12 @@ def _state(
     attempt_no, due_ms = waiting[-1] if waiting else (None, None)
     cursor = Place.parse(own or shared or b"0-0")
     return DeliveryState(cursor, attempt_no, due_ms, _whole(dead_at_ms), _whole(asked_ms))
+
+
+def _names(subscriber_id: str, place: Place, count: int) -> list[str]:
+    """What a delivery can be called among the retries, by attempt number from 1."""
+    stem = str(Waiting(subscriber_id, place, 1))[:-1]  # hundreds of these are asked about at a time
+    return [f"{stem}{no}" for no in range(1, count + 1)]
 
 
 def _whole(score: float | None) -> int | None:

@@ -22,7 +22,7 @@ STEPS: dict[str, Callable[[Replica], Any]] = {
     "control_end": lambda replica: replica.store.log,
     "end": lambda replica: replica.store.log,
     "all": lambda replica: replica.store.registry,
-    "cursors": lambda replica: replica.store.deliveries,
+    "take_up": lambda replica: replica.store.deliveries,
     "next_due_ms": lambda replica: replica.store.deliveries,
     "after": lambda replica: replica.store.log,
     "wait": lambda replica: replica.store.log,
@@ -119,12 +119,12 @@ async def test_results_behind_an_unconfirmed_commit_follow_at_once(rig: Rig) -> 
     await rig.committed("a")
     original, down = replica.store.deliveries.commit, asyncio.Event()
 
-    async def refused(*args: Any) -> None:
+    async def refused(*args: Any, **options: Any) -> None:
         if not down.is_set():
             raise StoreConnectionError("down")
-        await original(*args)
+        await original(*args, **options)
 
-    replica.store.deliveries.commit = refused  # type: ignore[assignment,method-assign]  # a store that is away
+    replica.store.deliveries.commit = refused  # type: ignore[method-assign]  # a store that is away
     for _ in range(3):
         first += await rig.minter.mint(1)
         await rig.all_accepted("a", first)
@@ -271,3 +271,58 @@ async def test_a_disabled_subscriber_does_not_keep_others_retries_waiting(rig: R
     assert len(await rig._waiting("a")) >= 98
     await rig.change(msgspec.structs.replace(rig._subscribers["a"], enabled=True))
     await rig.committed("a")
+
+
+async def test_a_store_that_lost_its_latest_commits_is_read_again(rig: Rig) -> None:
+    """A failover takes the last commits with it while the dispatcher lives on: no retry and no cursor is lost."""
+    refusing = True
+
+    async def refuse(_: Hit) -> int:
+        return 500 if refusing else 200
+
+    await rig.subscribe("a", retry_schedule_s=(0.3,) * 10)
+    await rig.subscribe("quiet")
+    rig.hooks.behaviours["a"] = refuse
+    await rig.started()
+    first = await rig.minter.mint(3)
+    await rig.all_accepted("quiet", first)
+    shard = shard_of("a")
+    keys = (f"{{relay}}:cur:{shard}", f"{{relay}}:rq:{shard}", f"{{relay}}:att:{shard}")
+    saved = {key: await rig.store.client.dump(key) for key in keys}
+    ids = first + await rig.minter.mint(3)
+    await wait_until(lambda: set(ids) <= {hit.event_id for hit in rig.hooks.hits["a"]})
+    await asyncio.sleep(0.1)  # what came of them is committed
+    for key, dump in saved.items():
+        await rig.store.client.delete(key)
+        if dump is not None:
+            await rig.store.client.restore(key, 0, dump)
+    refusing = False
+    await rig.minter.mint(1)
+    await rig.all_accepted("a", ids)
+    await rig.committed("a")
+
+
+async def test_a_store_that_was_away_for_longer_than_a_lease_loses_no_result(rig: Rig) -> None:
+    """The same token comes back to the same holder; what it commits then is not taken for a repeat."""
+    await rig.subscribe("a", retry_schedule_s=(0.1,) * 10)
+    replica = await rig.started()
+    for _ in range(3):
+        ids = await rig.minter.mint(1)
+        await rig.all_accepted("a", ids)
+        await rig.committed("a")
+        before = replica.shards[shard_of("a")]
+        replica.clock.ahead_s += 60  # the process was paused past its trust in the lease
+        replica.leases._expire()
+        await wait_until(lambda before=before: replica.shards.get(shard_of("a")) not in (None, before))
+        failed = False
+
+        async def once(_: Hit) -> int:
+            nonlocal failed
+            failed, before_that = True, failed
+            return 200 if before_that else 500
+
+        rig.hooks.behaviours["a"] = once
+        ids = await rig.minter.mint(1)
+        await rig.all_accepted("a", ids)
+        await rig.committed("a")
+        del rig.hooks.behaviours["a"]

@@ -147,7 +147,7 @@ async def test_sustained_failure_disables_with_notice(rig: Rig, monkeypatch: pyt
     await rig.subscribe("dead", event_types=("lab.*",), retry_schedule_s=(0.05,))
     await rig.started()
     rig.hooks.behaviours["dead"] = _refuse
-    await rig.minter.mint(10)
+    await rig.minter.mint(200)
     await wait_until(lambda: len(rig.hooks.hits["watcher"]) == 2, 10)
     told = [msgspec.json.decode(hit.body)["type"] for hit in rig.hooks.hits["watcher"]]
     assert told == ["relay.subscriber.failing", "relay.subscriber.disabled"]

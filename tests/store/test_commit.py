@@ -10,7 +10,7 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 from relay.core.log import Attempt, Place, Waiting
 from relay.store import Store
 from relay.store.connect import connect
-from relay.store.deliveries import SHARD_CURSOR, Group
+from relay.store.deliveries import SHARD_CURSOR, Group, LostCommitError
 from relay.store.keys import Keys, shard_of
 from relay.store.snapshots import FencedError
 from tests.helpers import ValkeyProcess
@@ -74,11 +74,17 @@ async def test_a_repeat_changes_nothing(store: Store) -> None:
     assert len(await store.deliveries.attempts(SHARD)) == 2
 
 
-async def test_the_same_number_under_another_token_is_another_commit(store: Store) -> None:
-    """A new holder counts from one, too."""
-    await store.deliveries.commit(SHARD, await take(store), 1, Group(cursors={"a": PLACE}), 0)
-    token = await take(store, "b", dead=("a",))
-    await store.deliveries.commit(SHARD, token, 1, Group(cursors={"a": Place(1001, 0)}), 0)
+async def test_a_commit_that_does_not_follow_the_latest_one_is_refused(store: Store) -> None:
+    """A store that has lost a commit says so, instead of going on from where it was left in memory."""
+    token = await take(store)
+    await store.deliveries.commit(SHARD, token, "one", Group(cursors={"a": PLACE}), 0, follows="")
+    cursors, mark = await store.deliveries.take_up(SHARD)
+    assert (cursors, mark) == ({"a": PLACE}, "one")
+    later = Group(cursors={"a": Place(1001, 0)})
+    with pytest.raises(LostCommitError):
+        await store.deliveries.commit(SHARD, token, "three", later, 0, follows="two")
+    assert await store.deliveries.cursors(SHARD) == {"a": PLACE}
+    await store.deliveries.commit(SHARD, token, "two", later, 0, follows="one")
     assert (await store.deliveries.cursors(SHARD))["a"] == Place(1001, 0)
 
 

@@ -2,21 +2,25 @@
 -- Settle a group of deliveries of one shard: cursors, retries, dead letters and attempts in one step.
 --
 -- KEYS  1 lease   2 cursors   3 retries   4 attempts   5.. dead letters of the subscribers concerned
--- ARGV  resource, token, commit number,
+-- ARGV  resource, token, mark of this commit, mark of the commit that it follows ('*' = any),
 --       n, n pairs of due ms and retry,
 --       n, n triples of key number, time of death in ms, place,
 --       n, n retries to drop,
 --       packed attempts ('' = none), oldest attempt to keep in ms,
 --       n, n cursor fields to drop,   n, n pairs of cursor field and place
--- Returns  'FENCED' (somebody else holds the shard: nothing was changed), 'ALREADY' (a repeat), or 'OK'
+-- Returns  'FENCED' (somebody else holds the shard: nothing was changed), 'ALREADY' (a repeat),
+--          'LOST' (the latest commit here is not the one that this follows: the store has lost some, or the caller
+--          remembers another shard; nothing was changed), or 'OK'
 --
--- The commit number makes a repeat after a lost reply harmless. Nothing is undone if a command fails, so what becomes
--- of a delivery is written first, then the cursors that pass it, and the number last: an error loses nothing.
+-- The mark makes a repeat after a lost reply harmless. Nothing is undone if a command fails, so what becomes
+-- of a delivery is written first, then the cursors that pass it, and the mark last: an error loses nothing.
 local lease = redis.call('HGET', KEYS[1], ARGV[1])
 if not lease or string.match(lease, '^(%d+):') ~= ARGV[2] then return 'FENCED' end
-local mark = ARGV[2] .. '-' .. ARGV[3]
-if redis.call('HGET', KEYS[2], '#') == mark then return 'ALREADY' end
-local at = 4
+local mark, follows = ARGV[3], ARGV[4]
+local stands = redis.call('HGET', KEYS[2], '#') or ''
+if stands == mark then return 'ALREADY' end
+if follows ~= '*' and stands ~= follows then return 'LOST' end
+local at = 5
 local function take()
   local value = ARGV[at]
   at = at + 1
