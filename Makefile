@@ -48,4 +48,7 @@ requirements: ## pin the dependencies again (needs uv)
 	  --group dev -c deploy/requirements.txt pyproject.toml -o tests/requirements.txt
 
 clean: ## remove .venv, caches and the sandbox's data
+	@test ! -e .relay/relays.lock || $(PYTHON) -c \
+	  'import fcntl; fcntl.flock(open(".relay/relays.lock"), fcntl.LOCK_EX | fcntl.LOCK_NB)' 2>/dev/null || \
+	  { echo "a relay runs on .relay: stop it first" >&2; exit 1; }
 	rm -rf .venv .relay .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import shlex
@@ -50,7 +51,8 @@ def _sandbox(arguments: argparse.Namespace) -> int:
         sandbox = await upstreams.start_sandbox(Address(host=arguments.host, port=arguments.port))
         print(f"Lab on Demand  {sandbox.lod_url}")
         print(f"Learnosity     {sandbox.learnosity_url}")
-        print(f"control        {sandbox.control_url}", flush=True)
+        print(f"control        {sandbox.control_url}")
+        print(f"\nThe sources of a relay that polls it:\n\n{upstreams.sandbox_toml(sandbox)}\n", flush=True)
         await _until_stopped()
         await sandbox.stop()
         return 0
@@ -70,7 +72,9 @@ def _listen(arguments: argparse.Namespace) -> int:
         try:
             await receiver.start()
         except OSError as error:
-            raise RelayError(f"cannot listen on port {arguments.port} ({error.strerror}); try another --port") from None
+            where = Address(host=arguments.host, port=arguments.port)
+            option = "--port" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "--host"
+            raise RelayError(f"cannot listen on {where} ({upstreams.why_not(error)}); try another {option}") from None
         await _until_stopped()
         await receiver.stop()
         return 0

@@ -6,6 +6,7 @@ started it starts it again; leases, cursors and snapshots make that safe at any 
 
 import asyncio
 import contextlib
+import resource
 import signal
 from collections.abc import AsyncIterator, Callable, Collection
 
@@ -16,13 +17,15 @@ from relay import identity
 from relay.core.errors import ConfigError
 from relay.settings import Address, Settings
 from relay.store import Store
-from relay.store.connect import check_server, connect
+from relay.store.connect import check_server, connect, takes_script_flags
 from relay.store.embedded import EmbeddedStore
 from relay.store.errors import STORE_ERRORS
-from relay.upstreams import sandboxed
+from relay.upstreams import sandboxed, why_not
 from relay.wiring import Parts, build, wait_replicas
 
 ALL_ROLES = ("poll", "deliver", "api")
+DESCRIPTORS = 65_536
+"""Open files that are asked for: one for each attempt in flight, and the usual 1,024 (macOS: 256) would soon be used up."""
 
 log = structlog.get_logger()
 
@@ -31,6 +34,7 @@ async def run(
     settings: Settings, roles: Collection[str], *, sandbox: bool, announce: Callable[[Settings], None]
 ) -> int:
     """Run until SIGTERM or SIGINT; returns the exit code. Raises `ConfigError` before anything is started."""
+    _raise_descriptor_limit()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -116,7 +120,7 @@ async def _store(settings: Settings, embedded: EmbeddedStore | None) -> AsyncIte
     try:
         for warning in await check_server(client, wait_replicas=wait_replicas(settings)):
             log.warning("store.warning", detail=warning)
-        yield Store(client, settings.namespace)
+        yield Store(client, settings.namespace, script_flags=await takes_script_flags(client))
     finally:
         await client.aclose()
 
@@ -130,4 +134,13 @@ async def _listen(
     try:
         await web.TCPSite(runner, address.host, address.port).start()
     except OSError as error:
-        raise ConfigError(f"cannot listen on {address} ({error.strerror}); set {setting} to another address") from None
+        raise ConfigError(f"cannot listen on {address} ({why_not(error)}); set {setting} to another address") from None
+
+
+def _raise_descriptor_limit() -> None:
+    """Raise the soft limit as far as the hard one lets it; a system that refuses leaves it as it is."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -1,18 +1,24 @@
 """Retention: events and attempts that have outlived it are removed. One replica at a time does it."""
 
 import asyncio
+from collections.abc import Sequence
 
 import structlog
 
+from relay.core.log import START, Entry, Place
+from relay.core.matching import matches
 from relay.leases import Leases
-from relay.store.deliveries import DeliveryStore
+from relay.store.deliveries import SHARD_CURSOR, DeliveryStore
 from relay.store.errors import STORE_ERRORS
-from relay.store.keys import SHARDS
+from relay.store.keys import SHARDS, shard_of
 from relay.store.log import TRIM_BATCH, LogStore
+from relay.store.registry import RegistryStore
 
 EVERY_S = 60.0
 FIRST_SHARD = 0
 """Whoever holds this delivery shard keeps house."""
+
+_LAST_NO = 2**64 - 1
 
 log = structlog.get_logger()
 
@@ -26,12 +32,14 @@ class Housekeeping:
         deliveries: DeliveryStore,
         leases: Leases,
         *,
+        registry: RegistryStore,
         keep_events_s: float,
         keep_attempts_s: float,
     ) -> None:
         self._log = log_store
         self._deliveries = deliveries
         self._leases = leases
+        self._registry = registry
         self._keep_events_s = keep_events_s
         self._keep_attempts_s = keep_attempts_s
 
@@ -44,9 +52,11 @@ class Housekeeping:
 
     async def _tidy(self) -> None:
         now_ms = self._leases.now_ms()
-        removed = 0
+        removed, before_ms = 0, now_ms - int(self._keep_events_s * 1000)
         try:
-            while trimmed := await self._log.trim(now_ms - int(self._keep_events_s * 1000)):
+            while True:
+                await self._bury(await self._log.after(START, Place(before_ms - 1, _LAST_NO), TRIM_BATCH), now_ms)
+                trimmed = await self._log.trim(before_ms)
                 removed += trimmed
                 if trimmed < TRIM_BATCH:
                     break
@@ -55,3 +65,20 @@ class Housekeeping:
             log.warning("housekeeping.store_error", error=type(error).__name__)
         if removed:
             log.info("housekeeping.trimmed", events=removed)
+
+    async def _bury(self, entries: Sequence[Entry], now_ms: int) -> None:
+        """List what is about to go as dead letters of the subscribers that have not had it: nobody loses in silence."""
+        if not entries:
+            return
+        cursors = {shard: await self._deliveries.cursors(shard) for shard in range(SHARDS)}
+        for subscriber in await self._registry.all():
+            of_shard = cursors[shard_of(subscriber.id)]
+            cursor = of_shard.get(subscriber.id) or of_shard.get(SHARD_CURSOR, START)
+            missed = [
+                entry.place
+                for entry in entries
+                if entry.place > cursor and matches(subscriber, entry.event_type, entry.payload)
+            ]
+            if missed:
+                await self._deliveries.bury(subscriber.id, missed, now_ms)
+                log.warning("housekeeping.buried", subscriber=subscriber.id, events=len(missed))

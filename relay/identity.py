@@ -91,12 +91,23 @@ def _kept(path: Path, make: Callable[[], str]) -> str:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             draft.touch(mode=0o600)
             draft.write_text(make() + "\n")
+            _sync(draft)
             with contextlib.suppress(FileExistsError):
                 os.link(draft, path)  # all or nothing, and never over an existing file
             draft.unlink()
+            _sync(path.parent)  # what is sealed with a key must not outlive it, not even a loss of power
         text = path.read_text("ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read or made ({error}); check RELAY_DATA_DIR") from None
     if not text:
         raise ConfigError(f"{path} is empty: restore it, or remove it to have a new one made")
     return text
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file's content, or a directory's entries, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -99,16 +99,19 @@ class Leases:
 
     async def run(self) -> None:
         """Renew for ever; a store that is down is asked again and again."""
-        failures = 0
+        failures, down_since = 0, 0.0
         while True:
             self.last_turn = self._clock.monotonic()
             try:
                 await self.tick()
+                if failures:
+                    log.info("store.reachable", outage_s=round(self._clock.monotonic() - down_since, 1))
                 failures = 0
             except STORE_ERRORS as error:
                 failures += 1
                 self._metrics.store_errors.inc()
                 if failures == 1:
+                    down_since = self.last_turn
                     log.warning("store.unreachable", error=type(error).__name__, detail=str(error)[:200])
                 self._expire()
             await asyncio.sleep(TICK_S if not failures else min(0.2 * failures, TICK_S))
@@ -131,7 +134,7 @@ class Leases:
             dead_owners=dead_owners,
         )
         if self.last_tick is None or sent - self.last_tick > TTL_S:
-            log.info("store.ready", held=len(held.tokens))
+            log.info("store.ready", leases=len(held.tokens))
         self.last_tick = self._clock.monotonic()
         self._server_ms, self._asked_at, self._answered_at = held.now_ms, sent, self.last_tick
         if self._dead_owners is dead_owners:

@@ -10,7 +10,7 @@ from typing import Any, Literal, TextIO
 
 import msgspec
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from structlog.tracebacks import ExceptionDictTransformer
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60)
@@ -32,8 +32,14 @@ def _for_people() -> list[structlog.typing.Processor]:
     return [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
-        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+        _without_empty,
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback, sort_keys=False),
     ]
+
+
+def _without_empty(_: Any, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Drop what says nothing; a machine wants the same fields on every line, a person does not. Zeros stay."""
+    return {name: value for name, value in line.items() if value not in (None, "", [], (), {})}
 
 
 def _for_machines() -> list[structlog.typing.Processor]:
@@ -53,6 +59,7 @@ class Metrics:
     """The Prometheus metrics of one relay. Labels are names of settings, types and outcomes: a bounded set."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, which nobody asks for
         self.registry = registry = CollectorRegistry()
         self.polls = Counter("relay_polls", "Polls of a source by result.", ["source", "result"], registry=registry)
         self.poll_seconds = Histogram(
@@ -80,7 +87,6 @@ class Metrics:
             registry=registry,
         )
         self.in_flight = Gauge("relay_attempts_in_flight", "Attempts under way.", registry=registry)
-        self.queued = Gauge("relay_deliveries_queued", "Deliveries read and not yet attempted.", registry=registry)
         self.dead = Counter("relay_dead_letters", "Deliveries given up.", registry=registry)
         self.leases = Gauge("relay_leases_held", "Leases that this replica holds.", ["kind"], registry=registry)
         self.store_errors = Counter("relay_store_errors", "Store calls that failed.", registry=registry)

@@ -1,6 +1,9 @@
 """From settings to sources: one line per kind, and the sandbox that stands in for both."""
 
 import contextlib
+import json
+import os
+import socket
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -61,10 +64,14 @@ def build_source(name: str, settings: SourceSettings, session: aiohttp.ClientSes
 
 @contextlib.asynccontextmanager
 async def sandboxed(settings: Settings) -> AsyncIterator[Settings]:
-    """Start the simulated upstreams and point the settings at them; subscribers may live on this machine."""
+    """Start the simulated upstreams and point the settings at them; subscribers may live on this machine.
+
+    The sandbox has a namespace of its own: no simulated snapshot, event or subscriber is ever a real relay's on the
+    same store, and no real one the sandbox's.
+    """
     sandbox = await start_sandbox(settings.sandbox.listen)
     try:
-        yield Settings.model_validate(
+        simulated = Settings.model_validate(
             {
                 **settings.model_dump(),
                 "sources": {**_sandbox_sources(sandbox), **settings.model_dump()["sources"]},
@@ -75,6 +82,7 @@ async def sandboxed(settings: Settings) -> AsyncIterator[Settings]:
                 },
             }
         )
+        yield simulated.model_copy(update={"namespace": f"{settings.namespace}-sandbox"})
     finally:
         await sandbox.stop()
 
@@ -90,10 +98,26 @@ async def start_sandbox(address: Address | None) -> Sandbox:
     except OSError as error:
         if address:
             raise ConfigError(
-                f"the sandbox cannot listen on {address} ({error.strerror}); choose another port"
-                " (--port, or RELAY_SANDBOX__LISTEN for `relay run --sandbox`)"
+                f"the sandbox cannot listen on {address} ({why_not(error)}); choose another address"
+                " (--host and --port, or RELAY_SANDBOX__LISTEN for `relay run --sandbox`)"
             ) from None
     return await Sandbox.start(host, 0, lively=True)
+
+
+def why_not(error: OSError) -> str:
+    """What the system says; asyncio wraps it in a sentence that repeats the address."""
+    if isinstance(error, socket.gaierror) or error.errno is None:
+        return error.strerror or "no such address"
+    return os.strerror(error.errno)
+
+
+def sandbox_toml(sandbox: Sandbox) -> str:
+    """The sources of a relay that polls this sandbox, as a settings file has them."""
+    tables = []
+    for name, values in _sandbox_sources(sandbox).items():
+        lines = (f"{key} = {json.dumps(value)}" for key, value in values.items())
+        tables.append("\n".join([f"[sources.{name}]", *lines]))
+    return "\n\n".join(tables)
 
 
 def _sandbox_sources(sandbox: Sandbox) -> dict[str, dict[str, object]]:

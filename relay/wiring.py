@@ -15,13 +15,14 @@ from relay import __version__, identity
 from relay.admin import SourceInfo, admin_app, ops_app
 from relay.attempts import Attempter
 from relay.clock import Clock, SystemClock
+from relay.core.errors import ConfigError
 from relay.core.keyring import Keyring
 from relay.dispatcher import Dispatcher
 from relay.egress import Sender
 from relay.housekeeping import Housekeeping
 from relay.leases import Leases
 from relay.poller import Poller
-from relay.settings import Address, Settings
+from relay.settings import Address, Settings, token_fault
 from relay.sources.base import Source
 from relay.store import Store
 from relay.store.errors import STORE_ERRORS
@@ -32,6 +33,8 @@ from relay.upstreams import build_source
 AGENT = f"relay/{__version__}"
 ALIVE_S = 30.0
 """A replica whose lease loop has not turned for this long is stuck."""
+PING_S = 2.0
+"""A probe that waits longer for the store would be given up by who asks."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,7 @@ async def build(
         store.log,
         store.deliveries,
         leases,
+        registry=store.registry,
         keep_events_s=settings.retention.events_s,
         keep_attempts_s=settings.retention.attempts_s,
     )
@@ -191,7 +195,8 @@ def _ops(basis: _Basis, leases: Leases, draining: asyncio.Event) -> web.Applicat
         if draining.is_set():
             return "draining"
         try:
-            await basis.store.client.ping()
+            async with asyncio.timeout(PING_S):
+                await basis.store.client.ping()
         except STORE_ERRORS as error:
             return f"the store does not answer ({type(error).__name__})"
         return None
@@ -208,7 +213,11 @@ def _sandbox_secret(settings: Settings) -> Callable[[], str]:
 def _tokens(settings: Settings) -> list[str]:
     if settings.admin_tokens:
         return [token.get_secret_value() for token in settings.admin_tokens]
-    return [identity.kept_token(settings.data_dir)]
+    token = identity.kept_token(settings.data_dir)
+    if fault := token_fault(token):
+        path = identity.token_file(settings.data_dir)
+        raise ConfigError(f"{path}: {fault}; or remove the file to have a new one made")
+    return [token]
 
 
 def _encryption_keys(settings: Settings) -> list[bytes]:

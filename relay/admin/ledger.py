@@ -37,7 +37,7 @@ _DEATH_GROUPS: Final = (4, 50)
 """The group of a death is nearly always the first after it; the second figure is for a store that was away."""
 _LOOKS: Final = 3
 _FINAL: Final = (Verdict.DELIVERED, Verdict.DEAD)
-_OURS: Final = (Outcome.PROXY, Outcome.TOO_LARGE)
+_OURS: Final = (Outcome.PROXY, Outcome.LOCAL, Outcome.TOO_LARGE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ JITTER = 0.2
 MAX_ASKED_S = 3600.0
 """Longest pause that a subscriber's own `Retry-After` can bring about."""
 
-_OUR_OWN = frozenset({Outcome.PROXY, Outcome.TOO_LARGE})
+_OUR_OWN = frozenset({Outcome.PROXY, Outcome.LOCAL, Outcome.TOO_LARGE})
 _ABOUT_THE_EVENT = frozenset({400, 413, 422})
 """The subscriber refuses this event, not events (RFC 9110, section 15.5)."""
 

@@ -4,6 +4,7 @@ The status an event names never skips: an event that does not move the status ha
 entity's sequence each `from` equals the previous `to`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -44,6 +45,16 @@ def unpack(stored: bytes, family: Family) -> Snapshot:
     """Read what `pack` wrote."""
     sequence, seen_at_s, marks, values = _decode(stored)
     return Snapshot(sequence, seen_at_s, marks, family.view(values))
+
+
+def fitted(values: Sequence[Any], kinds: Sequence[tuple[type, ...]]) -> list[Any]:
+    """Stored values as this version's view has them: cut or padded to these kinds, None for what is of another kind.
+
+    A snapshot outlives the version that wrote it, and a name may be given to a source of another kind: neither may
+    keep a source from being read.
+    """
+    padded = [*values, *(None for _ in range(len(kinds) - len(values)))]
+    return [value if isinstance(value, kind) else None for value, kind in zip(padded, kinds, strict=False)]
 
 
 def is_older(marks: tuple[int, ...], than: tuple[int, ...]) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from relay.core.diff import Transition
+from relay.core.diff import Changes, Transition
 from relay.core.events import build, rfc3339
 from relay.core.memory import Digest
 from relay.core.model import Change, Details, Observation
@@ -18,7 +18,7 @@ OWN = "relay"
 
 _encode = msgspec.json.Encoder().encode
 _pack = msgspec.msgpack.Encoder().encode
-_unpack = msgspec.msgpack.Decoder(tuple[int, str]).decode
+_unpack = msgspec.msgpack.Decoder(tuple[int, str, str | None]).decode
 
 
 class Status(msgspec.Struct, kw_only=True):
@@ -35,6 +35,8 @@ class Status(msgspec.Struct, kw_only=True):
     open_entities: int = 0
     older_rows: int = 0
     invalid_rows: dict[str, int] = {}
+    held_back: int = 0
+    """Changes that the last poll brought and that wait for the next one to agree, because they are implausibly many."""
 
 
 class Health:
@@ -43,7 +45,8 @@ class Health:
     def __init__(self, status: Status | None = None, stored: bytes = b"") -> None:
         self._status = status or Status()
         self.stored = stored
-        """The packed (sequence, status) of the source as an entity of the relay itself."""
+        """The packed (sequence, status, start of the latest gap) of the source as an entity of the relay itself."""
+        self._failed_since: str | None = None
 
     @classmethod
     def restore(cls, status: str | None, stored: bytes | None) -> "Health":
@@ -60,12 +63,25 @@ class Health:
         """Reason and detail of the last failure."""
         return self._status.error or {}
 
+    @property
+    def failing_since(self) -> str | None:
+        """Beginning of the present trouble, or of the one that the last poll has ended."""
+        return self.error.get("since", self._failed_since)
+
     def told(self) -> tuple[int, str]:
         """Sequence and status of the last event about this source."""
-        return _unpack(self.stored) if self.stored else (0, "ok")
+        return self._told()[:2]
+
+    def gap_told(self) -> str | None:
+        """Beginning of the latest gap that was told of: whoever meets it again keeps quiet."""
+        return self._told()[2]
+
+    def _told(self) -> tuple[int, str, str | None]:
+        return _unpack(self.stored) if self.stored else (0, "ok", None)
 
     def succeed(self, started: datetime, total: Digest, entities: int, open_entities: int) -> bool:
         """Count a complete poll; True if the source has just recovered."""
+        self._failed_since = self.failing_since
         self._status = Status(
             status="ok",
             last_poll_at=rfc3339(started),
@@ -78,12 +94,18 @@ class Health:
         )
         return self.told()[1] == "degraded"
 
+    def hold(self, started: datetime, changes: int) -> None:
+        """Note a poll whose changes are held back: it is neither a good one nor a failure."""
+        self._status.last_poll_at = rfc3339(started)
+        self._status.held_back = changes
+
     def fail(self, reason: str, detail: str, now: datetime) -> tuple[bool, bool]:
         """Count a failed poll: whether the source has just become degraded, and whether the failure is news."""
         status = self._status
         news = status.error is None or status.error["reason"] != reason
         since = rfc3339(now) if status.error is None else status.error["since"]
         status.failures += 1
+        status.held_back = 0
         status.last_poll_at = rfc3339(now)
         status.error = {"reason": reason, "detail": detail, "since": since or ""}
         bad = status.failures >= DEGRADED_AFTER
@@ -98,17 +120,27 @@ class Health:
 def health_change(
     source: str, event_type: str, health: Health, now: datetime, gap: tuple[datetime, datetime] | None
 ) -> Change:
-    """The relay's own event about a source, as a change of the entity `source:NAME`."""
+    """The relay's own event about a source, as a change of the entity `source:NAME`.
+
+    What makes its id is the outage: when it began, or where the gap begins. A gap's end moves with every attempt to
+    close it, so it is told but is no part of the identity.
+    """
     sequence, before = health.told()
     after = {"relay.source.degraded": "degraded", "relay.source.recovered": "ok"}.get(event_type, before)
     record: dict[str, Any] = {"source": source}
-    changes = {}
+    changes: Changes = {}
+    gap_from, since = health.gap_told(), health.failing_since
     if after == "degraded":
         record |= health.error
+        changes = {"failing_since": {"from": None, "to": since}}
+    elif before == "degraded":
+        record["failing_since"] = since
+        changes = {"failing_since": {"from": since, "to": None}}
     if gap is not None:
-        record |= {"from": rfc3339(gap[0]), "to": rfc3339(gap[1])}
-        changes = {"gap": {"from": record["from"], "to": record["to"]}}
+        gap_from = rfc3339(gap[0])
+        record |= {"from": gap_from, "to": rfc3339(gap[1])}
+        changes = {"gap": {"from": gap_from, "to": None}}
     transition = Transition("source", source, sequence + 1, event_type, before, after, changes, None, first_seen=False)
     details = Details(None, None, None, None, _encode(record), b"")
     event = build(transition, Observation(OWN, now), details, after=None)
-    return Change(f"source:{source}", health.stored, _pack((sequence + 1, after)), (event,))
+    return Change(f"source:{source}", health.stored, _pack((sequence + 1, after, gap_from)), (event,))

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from relay.core.diff import fitted
 from relay.core.model import Details, Record, Step, View
 from relay.core.rows import count, entity_id, number, parse_time, reader, split, text_or_none
 
@@ -50,6 +51,11 @@ class LabView(NamedTuple):
     def is_over(self) -> bool:
         """Ended or failed: going on from here is a reopening."""
         return self.status in (CANCELLED, COMPLETE) or self.status in FAILURES or self.end_s is not None
+
+
+_KINDS = ((int,), (int,), (str,), (str,), (int, float), (bool,), (int,))
+_UNKNOWN = -1
+"""The status of a lab whose snapshot is not one of a lab."""
 
 
 class _Row(msgspec.Struct, rename="pascal"):
@@ -131,7 +137,8 @@ class LabFamily:
 
     def view(self, values: Sequence[Any]) -> View:
         """Restore a stored view."""
-        return LabView(*values)
+        status, *rest = fitted(values, _KINDS)
+        return LabView(_UNKNOWN if status is None else status, *rest)
 
     def first_steps(self, view: View) -> Sequence[Step]:
         """First sight: started if it is open, else only what it has come to."""

@@ -7,7 +7,7 @@ store has committed it. It does no I/O.
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from relay.core.diff import is_older, pack, transitions, unpack
 from relay.core.errors import InvalidRecordError
@@ -19,6 +19,11 @@ SIGHTS_TO_OVERRULE = 3
 """How often a row that looks older than what is stored must come unchanged to be taken for the truth."""
 MANY = 100
 IMPLAUSIBLE_SHARE = 0.3
+OPEN_KEEPS = 4
+"""How many times longer an entity is kept that never came to an end."""
+
+Claims = frozenset[tuple[str, View]]
+"""What known entities are said to have become."""
 
 
 @dataclass(slots=True)
@@ -29,7 +34,7 @@ class Known:
     """Its snapshot, packed, exactly as it stands in the store."""
     snapshot: Snapshot
     seen_at: datetime
-    """Latest time at which the upstream showed this state."""
+    """Latest time at which the upstream is sure to have been in this state: when it was asked."""
     marks: tuple[int, ...]
     """Freshest marks seen; the stored ones may lag behind."""
     doubtful: tuple[View, int] | None = None
@@ -43,7 +48,7 @@ class Digest:
     changes: list[Change] = field(default_factory=list)
     rows: int = 0
     known: int = 0
-    """Rows about entities that were known before."""
+    """Entities of the source that were known before."""
     older: int = 0
     invalid: Counter[str] = field(default_factory=Counter)
     """Rows kept out, by reason."""
@@ -55,9 +60,19 @@ class Digest:
 
     @property
     def implausible(self) -> bool:
-        """Whether so many known entities changed at once that the upstream is rather to be doubted."""
-        changed = sum(bool(change.expected and change.events) for change in self.changes)
-        return self.known >= MANY and changed > IMPLAUSIBLE_SHARE * self.known
+        """Whether so many of the known entities changed at once that the upstream is rather to be doubted."""
+        return self.known >= MANY and len(self.doubtful()) > IMPLAUSIBLE_SHARE * self.known
+
+    def doubtful(self) -> list[Change]:
+        """The changes that tell something about a known entity."""
+        return [change for change in self.changes if change.expected and change.events]
+
+    def add(self, other: "Digest") -> None:
+        """Count the rows of another page too."""
+        self.rows += other.rows
+        self.older += other.older
+        self.invalid += other.invalid
+        self.changes += other.changes
 
 
 class Memory:
@@ -66,18 +81,19 @@ class Memory:
     def __init__(self, family: Family, stored: Mapping[str, bytes]) -> None:
         self._family = family
         self._known: dict[str, Known] = {}
+        self._open = 0
         for entity_id, packed in stored.items():
             snapshot = unpack(packed, family)
             seen_at = datetime.fromtimestamp(snapshot.seen_at_s, UTC)
-            self._known[entity_id] = Known(packed, snapshot, seen_at, snapshot.marks)
+            self._put(entity_id, Known(packed, snapshot, seen_at, snapshot.marks))
 
     def __len__(self) -> int:
         """Entities known."""
         return len(self._known)
 
     def open(self) -> int:
-        """Entities whose life goes on."""
-        return sum(self._family.is_open(known.snapshot.view) for known in self._known.values())
+        """Entities whose life goes on; counted as they come and go, because every poll asks."""
+        return self._open
 
     def stored(self) -> dict[str, bytes]:
         """Every snapshot as the store should have it."""
@@ -85,10 +101,9 @@ class Memory:
 
     def digest(self, rows: Sequence[bytes], seen: Observation, *, silent: bool = False) -> Digest:
         """Compare rows with what is known. `silent`: an entity that was not known makes no event."""
-        digest = Digest(rows=len(rows))
+        digest = Digest(rows=len(rows), known=len(self._known))
         for record in self._newest(rows, seen, digest):
             known = self._known.get(record.entity_id)
-            digest.known += known is not None
             if known is not None and self._refuses(known, record):
                 digest.older += 1
                 continue
@@ -100,26 +115,43 @@ class Memory:
             if change is not None:
                 digest.changes.append(change)
             elif known is not None:
-                known.seen_at, known.marks, known.doubtful = seen.at, record.marks, None
+                known.seen_at, known.marks, known.doubtful = seen.true_at, record.marks, None
         return digest
 
     def adopt(self, changes: Iterable[Change], seen: Observation) -> None:
         """Remember changes that the store has committed."""
         for change in changes:
+            known = None
             if change.new:
                 snapshot = unpack(change.new, self._family)
-                self._known[change.entity_id] = Known(change.new, snapshot, seen.at, snapshot.marks)
-            else:
-                self._known.pop(change.entity_id, None)
+                known = Known(change.new, snapshot, seen.true_at, snapshot.marks)
+            self._put(change.entity_id, known)
 
-    def expired(self, before: datetime, limit: int) -> list[Change]:
-        """Removal of up to `limit` entities that the upstream has not shown since `before`."""
+    def claims(self, digest: Digest) -> Claims:
+        """What the rows say that known entities have become, in a form that two polls can be compared by."""
+        return frozenset((one.entity_id, unpack(one.new, self._family).view) for one in digest.doubtful())
+
+    def expired(self, now: datetime, keep: timedelta, limit: int) -> list[Change]:
+        """Removal of up to `limit` entities that the upstream has not shown for `keep`.
+
+        One that is open may still come to its end, so it stays longer; not for ever, because it may have been deleted.
+        """
+        ended, open_ = now - keep, now - OPEN_KEEPS * keep
         old = (
             Change(entity_id, known.stored, b"", ())
             for entity_id, known in self._known.items()
-            if known.seen_at < before and not self._family.is_open(known.snapshot.view)
+            if known.seen_at < ended and (known.seen_at < open_ or not self._family.is_open(known.snapshot.view))
         )
         return [change for change, _ in zip(old, range(limit), strict=False)]
+
+    def _put(self, entity_id: str, known: Known | None) -> None:
+        """Remember one entity, or forget it."""
+        former = self._known.pop(entity_id, None)
+        for one, count in ((former, -1), (known, 1)):
+            if one is not None and self._family.is_open(one.snapshot.view):
+                self._open += count
+        if known is not None:
+            self._known[entity_id] = known
 
     def _newest(self, rows: Sequence[bytes], seen: Observation, digest: Digest) -> Iterable[Record]:
         """Read the rows; of several about one entity the newest counts."""
@@ -148,7 +180,7 @@ class Memory:
         return known.doubtful[1] < SIGHTS_TO_OVERRULE
 
     def _change(self, known: Known | None, record: Record, seen: Observation, *, silent: bool) -> Change | None:
-        seen_at_s = int(seen.at.timestamp())
+        seen_at_s = int(seen.true_at.timestamp())
         if known is not None and record.view == known.snapshot.view:
             if seen_at_s - known.snapshot.seen_at_s < DAY_S:
                 return None

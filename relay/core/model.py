@@ -97,7 +97,7 @@ class Family(Protocol):
         ...
 
     def view(self, values: Sequence[Any]) -> View:
-        """Restore a view from its stored values."""
+        """Restore a view from its stored values, which another version, or another kind of source, may have written."""
         ...
 
 
@@ -107,8 +107,16 @@ class Observation:
 
     source: str
     at: datetime
+    """When the answer had arrived."""
     backfill: bool = False
     """The record was seen while catching up, not as it happened."""
+    asked_at: datetime | None = None
+    """Before the upstream was asked: what it answers with is no older than this (None: as of its arrival)."""
+
+    @property
+    def true_at(self) -> datetime:
+        """The latest time at which the record is sure to have been true."""
+        return self.at if self.asked_at is None else min(self.asked_at, self.at)  # a clock may have been set back
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,8 @@ class Outcome(StrEnum):
     """An answer that is not HTTP, or whose headers exceed their bounds."""
     PROXY = "proxy"
     """The relay's own egress proxy is down or refused: our failure, which says nothing about the subscriber."""
+    LOCAL = "local"
+    """This machine has no socket or memory left: our failure, which says nothing about the subscriber."""
     TOO_LARGE = "too_large"
     """The body exceeds the relay's own limit: nothing was sent, and it says nothing about the subscriber."""
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from relay.core.diff import fitted
 from relay.core.errors import InvalidRecordError
 from relay.core.model import Details, Record, Step, View
 from relay.core.rows import count, entity_id, parse_time, reader, split, text_or_none
@@ -20,6 +21,11 @@ class SessionView(NamedTuple):
     status: str
     completed_at: str | None
     attempted: int | None
+
+
+_KINDS = ((str,), (str,), (int, float))
+_UNKNOWN = "Unknown"
+"""The status of a session whose snapshot is not one of a session."""
 
 
 class _Row(msgspec.Struct):
@@ -78,7 +84,8 @@ class SessionFamily:
 
     def view(self, values: Sequence[Any]) -> View:
         """Restore a stored view."""
-        return SessionView(*values)
+        status, *rest = fitted(values, _KINDS)
+        return SessionView(_UNKNOWN if status is None else status, *rest)
 
     def first_steps(self, view: View) -> Sequence[Step]:
         """First sight: started if it is open, else only what it has come to."""

@@ -54,6 +54,7 @@ class Lane:
         self.committed = committed
         """The lane's own cursor as it stands in the store; None: it follows the shard's."""
         self.workers = 0
+        self.in_flight = 0
         self.breaker = Breaker()
         self.pace = Pace(receiver.subscriber.rate_per_s)
         self.gone = False

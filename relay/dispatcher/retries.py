@@ -57,6 +57,8 @@ class Retries:
         for due in (shard.group.due, shard.unconfirmed.due if shard.unconfirmed else {}):
             for due_ms in due.values():
                 shard.wake_by(due_ms)
+        if shard.unconfirmed and any(str(one) in shard.unconfirmed.done for one in listed):
+            shard.wake_by(now_ms + CROWDED_MS)  # one that is being settled may have been asked for again
         waiting = [one for one in listed if not shard.is_taken(str(one))]
         if waiting:
             await self._queue_fresh(shard, waiting, now_ms)

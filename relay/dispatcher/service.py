@@ -28,6 +28,8 @@ from relay.store.errors import STORE_ERRORS
 from relay.telemetry import Metrics
 
 STORE_PAUSE_S = 0.5
+TOLD_EVERY = 60
+"""Of the failures in a row of one loop the first is told, and then every so many."""
 
 log = structlog.get_logger()
 
@@ -54,6 +56,8 @@ class Dispatcher:
         self._metrics = metrics
         self._tasks = asyncio.TaskGroup()
         self._board = board = Board()
+        self._leases = leases
+        self._tell_others = on_control
         receivers = Receivers(keyring)
         self._notices = Notices(
             store.registry, store.deliveries, clock, notice_after_s=notice_after_s, disable_after_s=disable_after_s
@@ -78,7 +82,7 @@ class Dispatcher:
             workers,
             wait_replicas=wait_replicas,
             on_subscriber=self._holdings.refresh,
-            on_control=on_control,
+            on_control=self._control,
         )
         self._rests = Rests(board, workers, clock)
         self._retries = Retries(board, store.deliveries, store.log, workers, leases)
@@ -108,6 +112,16 @@ class Dispatcher:
         for shard in shards:
             await self._commits.commit(shard)
 
+    def _control(self, kind: str, value: str) -> None:
+        """A message from another part of the relay: deliveries of a shard were made due, or something for others."""
+        if kind != "due":
+            return self._tell_others(kind, value)
+        shard = self._board.shards.get(int(value))
+        if shard is not None:
+            shard.wake_by(self._leases.now_ms())
+            self._board.due.set()
+        return None
+
     async def _restart(self) -> None:
         """Follow the log from its end as it is now: the store has lost a tail that was read already."""
         await self._tail.begin()
@@ -118,10 +132,13 @@ class Dispatcher:
 
     async def _until_done(self, turn: Callable[[], Awaitable[None]]) -> None:
         """One turn of a loop, repeated while the store is away."""
+        failures = 0
         while True:
             try:
                 return await turn()
             except STORE_ERRORS as error:
                 self._metrics.store_errors.inc()
-                log.debug("dispatcher.store_error", error=type(error).__name__, detail=str(error)[:200])
+                tell = log.warning if failures % TOLD_EVERY == 0 else log.debug
+                tell("dispatcher.store_error", error=type(error).__name__, detail=str(error)[:200], failures=failures)
+                failures += 1
                 await asyncio.sleep(STORE_PAUSE_S)

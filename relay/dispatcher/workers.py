@@ -17,6 +17,11 @@ from relay.dispatcher.shard import Shard
 from relay.leases import Leases
 from relay.telemetry import Metrics
 
+CAPACITY = 1500
+"""Attempts under way at most, for all subscribers together; below the sender's number of connections."""
+SHARE = 0.25
+"""A lane may have so much of what is free under way: however many hang, something is left for the others."""
+
 
 class Workers:
     """Takes deliveries from lanes, attempts them, and notes what they came to in the shard's group."""
@@ -41,6 +46,9 @@ class Workers:
         self._notices = notices
         self._tasks = tasks
         self._quiet = asyncio.Event()
+        self._busy = 0
+        self._crowded: dict[Lane, Shard] = {}
+        """Lanes that had no room, the longest-waiting first."""
 
     def employ(self, shard: Shard, lane: Lane) -> None:
         """Give a lane as many workers as it has work for, within its cap."""
@@ -65,6 +73,9 @@ class Workers:
                 wait_s = lane.wait_s(now)
                 if wait_s:
                     self._board.wake_at(shard, lane, now + wait_s)
+                if wait_s == 0 and not self._has_room(lane):
+                    self._crowded[lane] = shard
+                    break
                 item = lane.take() if wait_s == 0 else None
                 if item is None:
                     break
@@ -73,6 +84,17 @@ class Workers:
                     self._board.hungry.set()
         finally:
             lane.workers -= 1
+
+    def _has_room(self, lane: Lane) -> bool:
+        """Whether the lane may have one more attempt under way: one at least, as long as anything is free."""
+        free = CAPACITY - self._busy
+        return free > 0 and lane.in_flight < max(1.0, free * SHARE)
+
+    def _make_room(self) -> None:
+        """Something has become free: whoever has waited longest for it may try again."""
+        if self._crowded:
+            lane = next(iter(self._crowded))
+            self.employ(self._crowded.pop(lane), lane)
 
     def _may_send(self, shard: Shard, lane: Lane) -> bool:
         """Not draining, the lease still to be trusted, the shard not dropped, the subscriber still there."""
@@ -84,12 +106,16 @@ class Workers:
         if shard.started(lane, item, self._clock.monotonic()):
             self._board.dirty.set()  # so that the committer looks again when this attempt has become slow
         shard.in_flight += 1
+        lane.in_flight += 1
+        self._busy += 1
         try:
             attempt, reply = await self._attempter.attempt(
                 lane.receiver, item.entry, item.attempt_no, hold=item.probe and item.holds_cursor
             )
         finally:
             shard.in_flight -= 1
+            lane.in_flight -= 1
+            self._busy -= 1
             self._quiet.set()
         held = attempt.verdict == Verdict.HELD and item.probe and item.holds_cursor
         shard.finished(item)
@@ -102,6 +128,7 @@ class Workers:
             self._note(shard, lane, item, attempt, held=held)
             self._judge(shard, lane, item, reply)
         self._board.dirty.set()
+        self._make_room()
 
     def _judge(self, shard: Shard, lane: Lane, item: Item, reply: Reply) -> None:
         """Let the breaker know, and let the lane rest or go on accordingly."""

@@ -39,12 +39,17 @@ def classify_failure(error: Exception) -> tuple[Outcome, str]:
             return Outcome.BLOCKED, "a header cannot be sent: it frames the request, or HTTP forbids a character in it"
 
 
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
 def _connection_failure(error: Exception) -> tuple[Outcome, str]:
     """An unknown name, a refused or lost connection; TLS may also fail late (a client certificate)."""
     if isinstance(error, ClientConnectorDNSError):
         return Outcome.DNS, str(error.os_error)
     if isinstance(error.__cause__, ssl.SSLError):
         return Outcome.TLS, _tls_detail(error.__cause__)
+    if isinstance(error, OSError) and error.errno in _EXHAUSTED:
+        return Outcome.LOCAL, with_name("this machine is out of resources", error)
     refused = isinstance(error, ClientConnectorError)
     what = "cannot connect" if refused else "the connection was lost before an answer"
     return Outcome.CONNECT, with_name(what, error)

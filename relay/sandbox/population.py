@@ -21,7 +21,7 @@ PERIOD_S = 3.0
 """Seconds between two starts of one family; the sessions start in the middle between the labs."""
 SESSION_SHIFT_S = 1.5
 LIFE_S = 900.0
-OUTAGE_EVERY_S, OUTAGE_S = 180.0, 12.0
+OUTAGE_EVERY_S, OUTAGE_S = 90.0, 12.0
 
 PROFILES = (5522, 5523, 5610, 6041)
 CLASSES = ("class-networks-a", "class-networks-b", "class-cloud-evening", None)

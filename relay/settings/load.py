@@ -54,8 +54,21 @@ def _overlay(values: dict[str, Any], origins: dict[tuple[str, ...], str], variab
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
             raise ConfigError(f"{variable}: {part} is a single value, not a table")
+    _displace(table, origins, path, variable)
     table[path[-1]] = _value(text, variable)
     origins[path] = variable
+
+
+def _displace(
+    table: dict[str, Any], origins: Mapping[tuple[str, ...], str], path: tuple[str, ...], variable: str
+) -> None:
+    """Let `name` take the place of the file's `name_file`, and the reverse: variables go over the file."""
+    *parents, name = path
+    rival = name.removesuffix("_file") if name.endswith("_file") else f"{name}_file"
+    if origin := origins.get((*parents, rival)):
+        raise ConfigError(f"{origin} and {variable} are both set; keep one of the two")
+    if not any(path[:depth] in origins for depth in range(1, len(path))):  # else the table is a variable's, too
+        table.pop(rival, None)
 
 
 def _value(text: str, where: str) -> Any:
@@ -99,6 +112,8 @@ def _explain(error: ValidationError, origins: Mapping[tuple[str, ...], str], fil
     location = [str(part) for part in fault["loc"]]
     if location[:1] == ["sources"] and location[2:3] in (["lod"], ["learnosity"]):
         del location[2]  # the discriminator's own step in the path
+    if location[-1:] == ["[key]"]:
+        del location[-1]  # the name itself is wrong
     path = tuple(location)
     near = [known for known in origins if path and (known[: len(path)] == path or path[: len(known)] == known)]
     near += [(*path[:-1], f"{path[-1]}_file")] if path and (*path[:-1], f"{path[-1]}_file") in origins else []
@@ -108,6 +123,8 @@ def _explain(error: ValidationError, origins: Mapping[tuple[str, ...], str], fil
     advice = {
         "extra_forbidden": "no such setting; check the spelling",
         "tuple_type": f'must be a list; in a variable, JSON: {PREFIX}{"__".join(path).upper()}=["…"]',
+        "too_short": "must not be empty",
+        "string_too_short": "must not be empty",
         "missing": f"is required{'' if variable else f' (or set {PREFIX}' + '__'.join(path).upper() + ')'}",
         "union_tag_not_found": 'needs kind = "lod" or kind = "learnosity"',
         "union_tag_invalid": 'kind must be "lod" or "learnosity"',

@@ -15,7 +15,6 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
-    StringConstraints,
     model_validator,
 )
 
@@ -31,6 +30,7 @@ MIN_TOKEN_LENGTH = 16
 
 _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(%[A-Za-z0-9]+)?")
 _PORT = re.compile(r"[0-9]{1,5}")
+_SOURCE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _URL_TEXT = re.compile(r"[!-~]+")
 """A parser would drop a tab or a line feed without a word."""
 
@@ -88,14 +88,28 @@ def _network(value: object) -> object:
         raise ValueError("write a range such as 10.0.0.0/8, without bits beyond the prefix") from None
 
 
+def token_fault(text: str) -> str | None:
+    """Why this cannot be an admin token; None if it can."""
+    if len(text) >= MIN_TOKEN_LENGTH and text.isascii() and text.isprintable() and " " not in text:
+        return None
+    return (
+        f"a token needs at least {MIN_TOKEN_LENGTH} printable characters without spaces"
+        " (openssl rand -hex 32 makes one)"
+    )
+
+
 def _token(value: SecretStr) -> SecretStr:
-    text = value.get_secret_value()
-    if len(text) < MIN_TOKEN_LENGTH or not text.isascii() or not text.isprintable() or " " in text:
-        raise ValueError(
-            f"a token needs at least {MIN_TOKEN_LENGTH} printable characters without spaces"
-            " (openssl rand -hex 32 makes one)"
-        )
+    if fault := token_fault(value.get_secret_value()):
+        raise ValueError(fault)
     return value
+
+
+def _source_name(name: str) -> str:
+    if not _SOURCE_NAME.fullmatch(name):
+        raise ValueError(
+            "a source's name begins with a small letter, and holds at most 32 small letters, digits, - and _"
+        )
+    return name
 
 
 def _encryption_key(value: SecretStr) -> SecretStr:
@@ -122,7 +136,7 @@ Token = Annotated[SecretStr, AfterValidator(_token)]
 EncryptionKey = Annotated[SecretStr, AfterValidator(_encryption_key)]
 ProxyAddress = Annotated[SecretStr, AfterValidator(_proxy)]
 Credential = Annotated[SecretStr, Field(min_length=1)]
-SourceName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
+SourceName = Annotated[str, AfterValidator(_source_name)]
 Interval = Annotated[float, Field(gt=0, le=DAY_S)]
 Delay = Annotated[float, Field(gt=0, le=30 * DAY_S)]
 

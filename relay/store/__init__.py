@@ -12,13 +12,13 @@ __all__ = ["Store"]
 
 
 class Store:
-    """The rooms of one relay's store, on one client."""
+    """The rooms of one relay's store, on one client; for `script_flags` see `connect.takes_script_flags`."""
 
-    def __init__(self, client: Client, namespace: str = "relay") -> None:
-        keys, scripts = Keys(namespace), Scripts(client)
+    def __init__(self, client: Client, namespace: str = "relay", *, script_flags: bool = True) -> None:
+        keys, scripts = Keys(namespace), Scripts(client, flags=script_flags)
         self.client = client
         self.leases = LeaseStore(client, keys, scripts)
         self.snapshots = SnapshotStore(client, keys, scripts)
-        self.log = LogStore(client, keys)
+        self.log = LogStore(client, keys, scripts)
         self.deliveries = DeliveryStore(client, keys, scripts)
         self.registry = RegistryStore(client, keys, scripts)

@@ -32,11 +32,13 @@ from relay.store.connections import (
 )
 from relay.store.redis_url import RedisUrl, parse, safe_url
 
-__all__ = ["check_server", "connect", "judge", "safe_url"]
+__all__ = ["check_server", "connect", "judge", "safe_url", "takes_script_flags"]
 
 HEALTH_CHECK_S = 15
 """A connection idle for longer is tried with a PING first, so that no mutating command finds out that it is dead."""
 OLDEST = (6, 2)
+SCRIPT_FLAGS = (7, 0)
+"""The first version that takes a script's line of flags (redis.io, "Script flags")."""
 
 
 def connect(url: str, *, connections: int = 32, socket_timeout_s: float = 5.0, namespace: str = "relay") -> Redis:
@@ -106,10 +108,26 @@ async def check_server(client: Redis, *, wait_replicas: int) -> list[str]:
 
     Raises `ConfigError` if it cannot be used at all. `wait_replicas` is RELAY_REDIS__WAIT_REPLICAS.
     """
+    info = await _info(client)
+    where = _where(client)
+    return judge(info, await _appendfsync(client), wait_replicas=wait_replicas, where=where, roaming=_roams(client))
+
+
+async def takes_script_flags(client: Redis) -> bool:
+    """Whether the server's scripts may begin with a line of flags; raises `ConfigError` if it cannot be asked."""
+    return version_of(await _info(client)) >= SCRIPT_FLAGS
+
+
+def version_of(info: Mapping[str, Any]) -> tuple[int, ...]:
+    """Major and minor version of the Redis that INFO says the server is, or is compatible with; () if it says none."""
+    return tuple(int(part) for part in re.findall(r"\d+", str(info.get("redis_version")))[:2])
+
+
+async def _info(client: Redis) -> Mapping[str, Any]:
     where = _where(client)
     try:
         await client.ping()
-        info = await client.info()
+        return await client.info()
     except AuthenticationError:
         raise ConfigError(
             f"the store at {where} refused the credentials: RELAY_REDIS_URL must name the user and the password"
@@ -127,7 +145,6 @@ async def check_server(client: Redis, *, wait_replicas: int) -> list[str]:
             f"the store at {where} cannot be reached: {error}. Is it running, and are the address, the firewall "
             "and TLS (rediss://) in RELAY_REDIS_URL right?"
         ) from None
-    return judge(info, await _appendfsync(client), wait_replicas=wait_replicas, where=where, roaming=_roams(client))
 
 
 async def _appendfsync(client: Redis) -> str | None:
@@ -143,7 +160,7 @@ def judge(
 ) -> list[str]:
     """Decide on INFO and the fsync policy (None: unknown). Raises `ConfigError`; returns warnings."""
     version = str(info.get("redis_version", "unknown"))
-    if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < OLDEST:
+    if version_of(info) < OLDEST:
         raise ConfigError(f"the store at {where} is Redis {version}: Redis 6.2, Valkey 7.2 or newer is needed")
     if info.get("role") not in ("master", None):
         raise ConfigError(f"the store at {where} is a read-only replica: RELAY_REDIS_URL must name the primary")

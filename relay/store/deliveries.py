@@ -234,6 +234,10 @@ class DeliveryStore:
         )
         return [(Place.parse(place), int(at)) for place, at in found]
 
+    async def bury(self, subscriber_id: str, places: Sequence[Place], now_ms: int) -> None:
+        """List events as dead letters without an attempt; a repeat changes nothing."""
+        await self._client.zadd(self._keys.dead(subscriber_id), {str(place): now_ms for place in places}, nx=True)
+
     async def trim_attempts(self, shards: Sequence[int], before_ms: int) -> None:
         """Forget attempts older than this; the server may keep a few more than asked.
 

@@ -219,7 +219,10 @@ class EmbeddedStore:
                 await process.ask(self._known_socket(), b"SHUTDOWN\r\n")
 
     def _is_free(self) -> bool:
-        fd = _open_lock(self._dir / "valkey.lock")
+        try:
+            fd = _open_lock(self._dir / "valkey.lock")
+        except FileNotFoundError:  # somebody has removed the directory: nothing is left that a server could hold
+            return True
         try:
             return _try_flock(fd, fcntl.LOCK_EX)
         finally:

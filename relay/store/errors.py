@@ -2,15 +2,9 @@
 
 import redis.exceptions
 
-STORE_ERRORS = (
-    redis.exceptions.ConnectionError,
-    redis.exceptions.TimeoutError,
-    redis.exceptions.BusyLoadingError,
-    redis.exceptions.ReadOnlyError,
-    redis.exceptions.MasterDownError,
-    redis.exceptions.ClusterError,
-    redis.exceptions.OutOfMemoryError,
-    redis.exceptions.ResponseError,
-    OSError,
-)
-"""A failed command is always repeated: the scripts are idempotent, and nothing advances without its answer."""
+STORE_ERRORS = (redis.exceptions.RedisError, OSError)
+"""A failed command is always repeated: the scripts are idempotent, and nothing advances without its answer.
+
+All of the library's errors, not those alone that are expected: a proxy that answers with something that is no reply at
+all (`InvalidResponse`) must not end the process either.
+"""

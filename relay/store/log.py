@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from relay.core.log import START, Entry, Place
 from relay.store.keys import Keys
-from relay.store.scripts import Client, register
+from relay.store.scripts import Client, Scripts, register
 
 TRIM_BATCH = 500
 
@@ -22,10 +22,10 @@ class News:
 class LogStore:
     """One log, shared by all subscribers."""
 
-    def __init__(self, client: Client, keys: Keys) -> None:
+    def __init__(self, client: Client, keys: Keys, scripts: Scripts) -> None:
         self._client = client
         self._keys = keys
-        self._gate = register(client, "gate")
+        self._gate = register(client, "gate", flags=scripts.flags)
 
     async def end(self) -> Place:
         """Place of the last event, or the start of an empty log."""

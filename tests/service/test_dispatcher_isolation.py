@@ -174,3 +174,22 @@ async def test_fifty_dead_subscribers_do_not_delay_a_healthy_one(rig: Rig) -> No
     await rig.started()
     ids = await rig.minter.mint(200)
     await rig.all_accepted("healthy", ids, 5)
+
+
+async def test_however_many_hang_something_is_left_for_the_healthy(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty subscribers that never answer, each with room for more than everybody's share, take not all of it."""
+    monkeypatch.setattr("relay.dispatcher.workers.CAPACITY", 40)
+    never = asyncio.Event()
+
+    async def hang(_: Hit) -> int:
+        await never.wait()
+        return 200
+
+    for number in range(20):
+        await rig.subscribe(f"hangs-{number}", max_in_flight=256, timeout_s=20.0)
+        rig.hooks.behaviours[f"hangs-{number}"] = hang
+    await rig.subscribe("healthy")
+    await rig.started()
+    ids = await rig.minter.mint(100)
+    await rig.all_accepted("healthy", ids, 5)
+    never.set()

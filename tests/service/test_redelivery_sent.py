@@ -42,3 +42,15 @@ async def test_a_dead_letter_arrives_with_the_same_id_and_is_recorded(rig: Rig) 
         assert verdicts == ["retry", "retry", "dead"] + ["delivered"] * accepted
         await replica.leave()
     assert set(rig.hooks.order("a")) == {event_id}
+
+
+async def test_a_redelivery_is_sent_at_once_by_the_dispatcher_that_runs(rig: Rig) -> None:
+    """It need not be restarted: the order wakes it."""
+    ledger = Ledger(rig.store, len(SCHEDULE_S) + 1)
+    await rig.subscribe("a")
+    await rig.started()
+    (event_id,) = await rig.minter.mint(1)
+    await rig.all_accepted("a", [event_id])
+    await rig.committed("a")
+    await Redelivery(rig.store, ledger).one("a", event_id)
+    await wait_until(lambda: rig.hooks.accepted["a"][event_id] == 2)

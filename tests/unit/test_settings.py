@@ -120,6 +120,15 @@ def test_secrets_may_be_mounted_files(tmp_path: Path) -> None:
     assert [token.get_secret_value() for token in settings.admin_tokens] == [TOKEN]
 
 
+def test_a_variable_wins_over_the_file_in_either_form(tmp_path: Path) -> None:
+    """`…_FILE` takes the place of the file's plain value, and a plain variable that of the file's `…_file`."""
+    (tmp_path / "key").write_text("mounted\n")
+    mounted = loaded(tmp_path, LOD, RELAY_SOURCES__LOD__API_KEY_FILE=str(tmp_path / "key"))
+    plain = loaded(tmp_path, LOD.replace("api_key =", "api_key_file ="), RELAY_SOURCES__LOD__API_KEY="plain")
+    keys = [one.sources["lod"].api_key.get_secret_value() for one in (mounted, plain)]  # type: ignore[union-attr]  # LOD
+    assert keys == ["mounted", "plain"]
+
+
 def test_no_secret_is_ever_printed(tmp_path: Path) -> None:
     """Neither by check-config nor by a repr in a traceback."""
     settings = loaded(
@@ -175,19 +184,20 @@ WRONG: list[tuple[str | None, dict[str, str], str]] = [
     (None, {"RELAY_ENCRYPTION_KEYS": '["canary!"]'}, "RELAY_ENCRYPTION_KEYS: an encryption key is base64"),
     (None, {"RELAY_EGRESS__ALLOW_CIDRS": '["canary"]'}, "RELAY_EGRESS__ALLOW_CIDRS: write a range"),
     (None, {"RELAY_EGRESS__ALLOW_CIDRS": '["10.0.0.1/8"]'}, "RELAY_EGRESS__ALLOW_CIDRS: write a range"),
-    (None, {"RELAY_RETRY__SCHEDULE_S": "[]"}, "RELAY_RETRY__SCHEDULE_S"),
+    (None, {"RELAY_RETRY__SCHEDULE_S": "[]"}, "RELAY_RETRY__SCHEDULE_S: must not be empty"),
     (None, {"RELAY_RETRY__SCHEDULE_S": "[5, 1e999]"}, "RELAY_RETRY__SCHEDULE_S"),
     (None, {"RELAY_RETRY__SCHEDULE_S": "[NaN]"}, "RELAY_RETRY__SCHEDULE_S"),
     (None, {"RELAY_RETENTION__EVENTS_S": "inf"}, "RELAY_RETENTION__EVENTS_S"),
     (None, {"RELAY_RETENTION__EVENTS_S": "1e18"}, "RELAY_RETENTION__EVENTS_S"),
     (None, {"RELAY_DRAIN_S": "nan"}, "RELAY_DRAIN_S"),
     ('[sources.lod]\nkind = "lod"', {}, "sources.lod.api_key: is required (or set RELAY_SOURCES__LOD__API_KEY)"),
-    ('[sources.lod]\nkind = "lod"\napi_key = ""', {}, "sources.lod.api_key"),
+    ('[sources.lod]\nkind = "lod"\napi_key = ""', {}, "sources.lod.api_key: must not be empty"),
+    (LEARNOSITY.replace("lms.example.org", ""), {}, "sources.learnosity.domain: must not be empty"),
     ('[sources.lod]\napi_key = "canary"', {}, "sources.lod: needs kind ="),
     ('[sources.lod]\nkind = "canary"', {}, "sources.lod: kind must be"),
     (None, {"RELAY_SOURCES__LOD__KIND": "canary"}, "RELAY_SOURCES__LOD__KIND: kind must be"),
     (LOD.replace("sources.lod", "sources.relay"), {}, "sources.relay: this name is the relay's own"),
-    (LOD.replace("sources.lod", "sources.Lab"), {}, "sources.Lab"),
+    (LOD.replace("sources.lod", "sources.Lab"), {}, "sources.Lab: a source's name begins with a small letter"),
     (LOD + "interval_s = 0", {}, "sources.lod.interval_s"),
     (LOD + "interval_s = inf", {}, "sources.lod.interval_s"),
     (LOD + "overlap_s = 1", {}, "sources.lod.overlap_s"),
@@ -197,7 +207,18 @@ WRONG: list[tuple[str | None, dict[str, str], str]] = [
     (LOD + 'base_url = "https://h/?key=canary"', {}, "sources.lod.base_url: it must not hold"),
     (LOD + 'base_url = "https://h:99999/"', {}, "sources.lod.base_url: write a full address"),
     (LOD + 'base_url = "https://h\\n/"', {}, "sources.lod.base_url: write a full address"),
-    (LOD, {"RELAY_SOURCES__LOD__API_KEY_FILE": "/nowhere"}, "sources.lod.api_key_file: api_key is set too"),
+    (LOD + 'api_key_file = "/nowhere"', {}, "sources.lod.api_key_file: api_key is set too; keep one of the two"),
+    (
+        None,
+        {"RELAY_SOURCES__LOD__API_KEY": "canary", "RELAY_SOURCES__LOD__API_KEY_FILE": "/nowhere"},
+        "RELAY_SOURCES__LOD__API_KEY and RELAY_SOURCES__LOD__API_KEY_FILE are both set; keep one",
+    ),
+    (
+        None,
+        {"RELAY_SOURCES__LOD": '{"api_key": "canary"}', "RELAY_SOURCES__LOD__API_KEY_FILE": "/nowhere"},
+        "sources.lod.api_key_file: api_key is set too; keep one of the two",
+    ),
+    (LOD, {"RELAY_SOURCES__LOD__API_KEY_FILE": "/nowhere"}, "sources.lod.api_key_file: /nowhere cannot be read"),
     (None, {"RELAY_ADMIN_TOKENS_FILE": "/nowhere/at/all"}, "admin_tokens_file: /nowhere/at/all cannot be read"),
     ('admin_tokens_file = "a\\u0000b"', {}, "admin_tokens_file"),
     ("admin_tokens_file = 7", {}, "admin_tokens_file: no such setting"),

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Create, change or delete a subscriber, and tell every replica.
 --
 -- KEYS  1 subscribers   2 ctl   3 log   4 cursors of its shard   5 its dead letters
@@ -6,6 +7,7 @@
 --       and, if an event tells of the change: its id, type, source, entity, payload
 -- Returns  1 done (or done before: a repeat is harmless), 0 the document has changed meanwhile
 --
+-- Allowed when memory is full: a subscriber that fills it must be disabled or deleted then.
 -- A new subscriber's cursor is the log's end at this very moment: it gets what is minted from now on.
 local id, expected, new = ARGV[1], ARGV[2], ARGV[3]
 local current = redis.call('HGET', KEYS[1], id) or ''

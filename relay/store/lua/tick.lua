@@ -6,11 +6,13 @@
 --       n, n source resources,  n, n shard resources,  n, n resources to give back,  n, n owners known dead
 -- Returns  {now_ms, share of sources, share of shards, resource, token, resource, token, ...} (what this owner holds)
 --
+-- Fields of the lease: '@owner' = roles:expiry, and resource = token:owner, which lives as long as that owner does, so
+-- a renewal writes one field. (A third part, the expiry, is what former versions wrote; it counts where it stands.)
 -- No roles: leave, and give everything back.
 -- A token is max(last + 1, now), above the resource's former one: it grows even if the counter was lost.
 -- Taking a source raises its fence here, before the taker can read any state, so that a former holder's
 -- late mint can no longer slip in between that read and the taker's first mint.
--- A repeat is harmless: what is held already is only renewed (and its fence mended, should it have been lost).
+-- A repeat is harmless: what is held already stays (and its fence is mended, should it have been lost).
 local owner, ttl, now = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 if not now then
   local t = redis.call('TIME')
@@ -29,7 +31,7 @@ local sources, shards, give_back, dead = list(), list(), list(), {}
 for _, name in ipairs(list()) do dead[name] = true end
 
 local replicas = { poll = 0, deliver = 0 }
-local leases = {}
+local leases, expiries = {}, {}
 local flat = redis.call('HGETALL', KEYS[1])
 for k = 1, #flat, 2 do
   local field, value = flat[k], flat[k + 1]
@@ -37,13 +39,19 @@ for k = 1, #flat, 2 do
     local its_roles, expiry = string.match(value, '^([^:]*):(%d+)$')
     if dead[string.sub(field, 2)] or tonumber(expiry) <= now then
       redis.call('HDEL', KEYS[1], field)
-    elseif field ~= '@' .. owner then
-      for role in string.gmatch(its_roles, '%a+') do replicas[role] = (replicas[role] or 0) + 1 end
+    else
+      expiries[string.sub(field, 2)] = tonumber(expiry)
+      if field ~= '@' .. owner then
+        for role in string.gmatch(its_roles, '%a+') do replicas[role] = (replicas[role] or 0) + 1 end
+      end
     end
   else
-    local token, holder, expiry = string.match(value, '^(%d+):([^:]*):(%d+)$')
-    leases[field] = { token = token, holder = holder, live = not dead[holder] and tonumber(expiry) > now }
+    local token, holder, expiry = string.match(value, '^(%d+):([^:]*):?(%d*)$')
+    leases[field] = { token = token, holder = holder, expiry = tonumber(expiry) }
   end
+end
+for _, lease in pairs(leases) do
+  lease.live = not dead[lease.holder] and (lease.expiry or expiries[lease.holder] or 0) > now
 end
 for _, resource in ipairs(give_back) do
   if leases[resource] and leases[resource].holder == owner then
@@ -61,9 +69,13 @@ end
 redis.call('HSET', KEYS[1], '@' .. owner, roles .. ':' .. (now + ttl))
 for role in string.gmatch(roles, '%a+') do replicas[role] = (replicas[role] or 0) + 1 end
 
-local held = {}
+local held, kept = {}, {}
 local function hold(resource, token)
-  redis.call('HSET', KEYS[1], resource, token .. ':' .. owner .. ':' .. (now + ttl))
+  local lease = leases[resource]
+  if not (lease and lease.holder == owner and not lease.expiry) then
+    redis.call('HSET', KEYS[1], resource, token .. ':' .. owner)
+  end
+  kept[resource] = true
   held[#held + 1] = resource
   held[#held + 1] = token
 end
@@ -101,6 +113,10 @@ local source_share = string.find(roles, 'poll') and share_of(#sources, replicas.
 local shard_share = string.find(roles, 'deliver') and share_of(#shards, replicas.deliver) or 0
 serve(sources, source_share, true)
 serve(shards, shard_share, false)
+for resource, lease in pairs(leases) do
+  -- What this owner does not ask for any more would live as long as it does.
+  if lease.holder == owner and not kept[resource] then redis.call('HDEL', KEYS[1], resource) end
+end
 local answer = { string.format('%d', now), tostring(source_share), tostring(shard_share) }
 for _, item in ipairs(held) do answer[#answer + 1] = item end
 return answer
