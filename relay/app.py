@@ -25,7 +25,7 @@ from relay.wiring import Parts, build, wait_replicas
 
 ALL_ROLES = ("poll", "deliver", "api")
 DESCRIPTORS = 65_536
-"""Open files that are asked for: one for each attempt in flight, and the usual 1,024 (macOS: 256) would soon be used up."""
+"""Open files that are asked for: each attempt in flight has one, and the usual 1,024 (macOS: 256) would not last."""
 
 log = structlog.get_logger()
 

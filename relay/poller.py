@@ -6,30 +6,40 @@ news: repeating is always safe.
 """
 
 import asyncio
+import logging
 import random
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
 import structlog
 
 from relay.clock import Clock
+from relay.core.doubt import Doubt, Verdict
 from relay.core.errors import FetchError
+from relay.core.events import rfc3339
 from relay.core.health import OWN, Health, health_change
 from relay.core.memory import Digest, Memory
 from relay.core.model import Change, Observation
-from relay.core.retry import poll_backoff_s
+from relay.core.retry import JITTER, poll_backoff_s
+from relay.fenced import FencedWriter, batches
 from relay.leases import Leases
 from relay.sources.base import Page, Source
 from relay.store.errors import STORE_ERRORS
-from relay.store.snapshots import MAX_CHANGES, FencedError, LostTailError, Minted, SnapshotStore
+from relay.store.snapshots import MAX_CHANGES, FencedError, LostTailError, SnapshotStore
 from relay.telemetry import Metrics
 
-BACK_DATED = 5_000
-"""Minted changes that are kept, to be minted again if the store turns out to have lost its tail."""
 OFF_LOOP_BYTES = 1_000_000
+OFF_LOOP_ENTITIES = 20_000
+MAX_PAUSE_S = 30.0
+"""Longest pause after turns that the store has spoilt, before jitter."""
 EXPIRE_BATCH = MAX_CHANGES
+
+_LEVELS = {
+    "relay.source.degraded": logging.WARNING,
+    "relay.source.recovered": logging.INFO,
+    "relay.source.gap": logging.ERROR,
+}
 
 log = structlog.get_logger()
 
@@ -62,18 +72,14 @@ class Poller:
         self._keep = timedelta(seconds=keep_entities_s)
         self._rng = rng
         self._wake = asyncio.Event()
-        self._token: int | None = None
-        self._fence = (0, 0)
-        """Token and number of the latest mint that was confirmed; a store whose fence is behind has lost something."""
+        self._writer = FencedWriter(store, source.name, self._keep)
         self._memory = Memory(source.family, {})
         self._watermark: datetime | None = None
         """As the store has confirmed it."""
-        self._lost_tail = False
-        self._gap_told: datetime | None = None
-        """Beginning of the latest gap that was told of: a poll that fails half-way meets it again."""
         self._health = Health()
-        self._recent: deque[Change] = deque(maxlen=BACK_DATED)
-        self._held_back = False
+        self._doubt = Doubt()
+        self._spoilt = 0
+        """Turns in a row that could not be finished."""
 
     @property
     def name(self) -> str:
@@ -89,13 +95,11 @@ class Poller:
         while True:
             token = self._leases.source_token(self.name)
             if token is None:
-                self._token = None
+                self._writer.token = None
                 await self._leases.changed.wait()
                 continue
-            started = self._clock.monotonic()
             self._wake.clear()
-            pause_s = await self._turn(token)
-            await self._rest(started + pause_s, token)
+            await self._rest(await self._turn(token), token)
 
     async def _rest(self, until: float, token: int) -> None:
         """Wait for a time, a wake-up or the loss of this lease; a change of other leases ends no pause."""
@@ -110,133 +114,134 @@ class Poller:
                 return
 
     async def _turn(self, token: int) -> float:
-        """Poll once; returns the seconds from its start to the next one's."""
+        """Poll once; returns the monotonic time at which the next turn begins."""
+        started = self._clock.monotonic()
         try:
-            if token != self._token:
+            if token != self._writer.token:
                 await self._load(token)
             try:
                 await self._poll()
+                pause_s = self._source.interval_s
             except FetchError as error:
-                return await self._failed(error)
+                pause_s = await self._failed(error)
         except FencedError:
             log.info("poll.fenced", source=self.name)
         except LostTailError:
-            self._lost_tail = True
+            self._writer.lost_tail = True
         except ConflictError:
             log.warning("poll.conflict", source=self.name)
         except STORE_ERRORS as error:
             self._metrics.store_errors.inc()
             log.warning("poll.store_error", source=self.name, error=type(error).__name__, detail=str(error)[:200])
         else:
-            return self._source.interval_s
-        self._token = None  # what is in memory may differ from the store: load again
-        return 1.0 + self._rng.random()
+            self._spoilt = 0
+            return started + pause_s
+        self._writer.token = None  # what is in memory may differ from the store: load again
+        self._spoilt += 1
+        pause_s = min(poll_backoff_s(self._spoilt, 1.0, 0.0, None), MAX_PAUSE_S)
+        return self._clock.monotonic() + pause_s * (1 + JITTER * self._rng.random())
 
     async def _load(self, token: int) -> None:
         """Read the source's state under a new token; repair a store that has lost what was written."""
-        fence = await self._store.fence(self.name)
-        if fence[0] != token:
-            raise FencedError(f"source {self.name} was taken over by another replica")
-        self._lost_tail |= fence < self._fence
-        self._fence = fence
+        await self._writer.begin(token)
         text, health = await self._store.meta(f"wm:{self.name}", f"status:{self.name}")
         watermark = datetime.fromisoformat(text) if text else None
         self._health = Health.restore(health, await self._store.load_one(OWN, self._own_entity))
-        self._token = token
-        if self._lost_tail or (self._watermark and (watermark is None or watermark < self._watermark)):
+        self._writer.lost_tail |= self._watermark is not None and (watermark is None or watermark < self._watermark)
+        if self._writer.in_doubt:
             await self._restore(self._watermark, watermark)
         else:
             self._watermark = watermark
-        self._memory = Memory(self._source.family, await self._store.load(self.name))
+        stored = await self._store.load(self.name)
+        build = partial(Memory, self._source.family, stored)
+        self._memory = await asyncio.to_thread(build) if len(stored) > OFF_LOOP_ENTITIES else build()
         log.info("poll.loaded", source=self.name, entities=len(self._memory), first=self._watermark is None)
 
     async def _restore(self, ours: datetime | None, stored: datetime | None) -> None:
-        """Mint again what the store has forgotten; the ids are the same, and nothing applies twice.
+        """Mint again what the store may have forgotten; the ids are the same, and nothing applies twice.
 
-        A store that has lost a tail is read again from its own watermark. One that has lost everything gets the
-        snapshots back from memory, without the events that led to them, which is a gap.
+        A store that has lost a tail is read again from its own watermark; where the tail that is kept does not reach
+        back far enough, that is a gap. One that has lost everything gets the snapshots back from memory, without the
+        events that led to them, which is a gap too. If nothing was lost, another holder may well have gone on.
         """
-        log.error("poll.store_regressed", source=self.name, recent=len(self._recent), empty=stored is None)
-        self._lost_tail = True  # until all of it is done
-        await self._mint(list(self._recent), None)
+        foreign = await self._writer.mint_again(self._clock.now())
+        if self._writer.lost_tail:
+            log.error("poll.store_regressed", source=self.name, conflicts=len(foreign), empty=stored is None)
         if stored is None and ours is not None:
             known = await self._store.load(self.name)
             missing = {name: packed for name, packed in self._memory.stored().items() if name not in known}
-            await self._mint([Change(name, b"", packed, ()) for name, packed in missing.items()], None)
+            await self._writer.repeat([Change(name, b"", packed, ()) for name, packed in missing.items()])
             await self._tell_gap(ours, self._clock.now())
             await self._save(ours)
         else:
+            if self._writer.lost_tail and foreign:
+                log.warning("poll.not_restored", source=self.name, entities=len(foreign))
+                await self._tell_gap(stored or self._clock.now(), self._clock.now())
             self._watermark = stored
-        self._lost_tail = False
+        self._writer.restored()
 
     async def _poll(self) -> None:
         started, clock_started = self._clock.now(), self._clock.monotonic()
         total = Digest()
         first = self._watermark is None
         watermark: datetime | None = None
-        async for page in self._source.poll(self._watermark):
+        pages, asked_at = aiter(self._source.poll(self._watermark)), started
+        while page := await anext(pages, None):
             if page.gap is not None:
                 await self._tell_gap(*page.gap)
-            if not await self._take(page, total, first=first):
+            if not await self._take(page, total, asked_at, first=first):
+                await self._save(self._watermark)
                 return
-            watermark = page.watermark
+            watermark, asked_at = page.watermark, self._clock.now()
         if watermark is None:
             raise FetchError("upstream_error", "the poll ended without a last page")
         await self._succeeded(started, total, watermark)
         self._finished(started, total, self._clock.monotonic() - clock_started)
 
-    async def _take(self, page: Page, total: Digest, *, first: bool) -> bool:
+    async def _take(self, page: Page, total: Digest, asked_at: datetime, *, first: bool) -> bool:
         """Diff and commit one page. False: it is held back until another poll agrees."""
         backfill = page.backfill or (first and self._emit_first)
-        seen = Observation(self.name, self._clock.now(), backfill)
+        seen = Observation(self.name, self._clock.now(), backfill, asked_at)
         silent = first and not self._emit_first
         work = partial(self._memory.digest, page.rows, seen, silent=silent)
         large = sum(map(len, page.rows)) > OFF_LOOP_BYTES
         digest = await asyncio.to_thread(work) if large else work()
-        if digest.implausible and not self._held_back and not backfill:
-            self._held_back = True
-            log.error("poll.held_back", source=self.name, known=digest.known, changed=len(digest.changes))
-            self._metrics.polls.labels(self.name, "held_back").inc()
+        if digest.implausible and not backfill and self._doubts(digest, asked_at):
             return False
         await self._mint(digest.changes, seen)
-        total.rows += digest.rows
-        total.older += digest.older
-        total.invalid += digest.invalid
-        total.changes += digest.changes
+        total.add(digest)
         return True
 
-    async def _mint(self, changes: Sequence[Change], seen: Observation | None) -> None:
-        """Commit changes in batches; `seen` None: a repeat that may well find everything done."""
-        for at in range(0, len(changes), MAX_CHANGES):
-            batch = changes[at : at + MAX_CHANGES]
-            minted = await self._write([(self.name, change) for change in batch])
-            if seen is None:
-                continue
-            refused = set(minted.conflicts)
-            done = [change for change in batch if change.entity_id not in refused]
+    def _doubts(self, digest: Digest, asked_at: datetime) -> bool:
+        """Whether implausibly many changes wait for another poll."""
+        changed = len(digest.doubtful())
+        verdict = self._doubt.judge(self._memory.claims(digest))
+        (log.warning if verdict is Verdict.AGREED else log.error)(
+            f"poll.{verdict.value}", source=self.name, known=digest.known, changed=changed
+        )
+        if verdict is not Verdict.HELD_BACK:
+            return False
+        self._metrics.polls.labels(self.name, verdict.value).inc()
+        self._health.hold(asked_at, changed)
+        return True
+
+    async def _mint(self, changes: Sequence[Change], seen: Observation) -> None:
+        """Commit changes in batches, and remember what was committed."""
+        for batch in batches(changes):
+            done = await self._writer.mint(batch, self._clock.now())
             self._memory.adopt(done, seen)
-            self._recent.extend(change for change in done if change.events)
             for change in done:
                 for event in change.events:
                     self._metrics.events.labels(self.name, event.type).inc()
-            if refused:
+            if len(done) < len(batch):
                 raise ConflictError
 
-    async def _write(self, changes: Sequence[tuple[str, Change]], meta: Mapping[str, str] | None = None) -> Minted:
-        """One fenced write; the fence decides whether the token that this turn began with is still good."""
-        if self._token is None:
-            raise FencedError(f"source {self.name} is not held")
-        last = self._fence[1]
-        minted = await self._store.mint(self.name, self._token, last + 1, changes, meta, last=last)
-        self._fence = (self._token, last + 1)
-        return minted
-
     async def _succeeded(self, started: datetime, total: Digest, watermark: datetime) -> None:
-        self._held_back = False
+        self._doubt.settled()
         recovered = self._health.succeed(started, total, len(self._memory), self._memory.open())
         if recovered:
             await self._tell("relay.source.recovered")
-        expired = self._memory.expired(self._clock.now() - self._keep, EXPIRE_BATCH)
+        expired = self._memory.expired(self._clock.now(), self._keep, EXPIRE_BATCH)
         await self._mint(expired, Observation(self.name, started))
         await self._save(watermark)
 
@@ -247,7 +252,8 @@ class Poller:
         fates = {"read": total.rows, "invalid": total.invalid.total(), "older": total.older}
         for fate, rows in fates.items():
             self._metrics.rows.labels(self.name, fate).inc(rows)
-        log.info(
+        noteworthy = total.events or total.invalid or total.older
+        (log.info if noteworthy else log.debug)(
             "poll.done",
             source=self.name,
             rows=total.rows,
@@ -259,6 +265,7 @@ class Poller:
         )
 
     async def _failed(self, error: FetchError) -> float:
+        self._doubt.failed()
         degraded, news = self._health.fail(error.reason, str(error), self._clock.now())
         self._metrics.polls.labels(self.name, error.reason).inc()
         (log.warning if news else log.debug)(
@@ -274,7 +281,7 @@ class Poller:
         meta = {f"status:{self.name}": self._health.status()}
         if watermark is not None:
             meta[f"wm:{self.name}"] = watermark.isoformat()
-        await self._write((), meta)
+        await self._writer.write((), meta)
         self._watermark = watermark
 
     @property
@@ -282,15 +289,19 @@ class Poller:
         return f"source:{self.name}"
 
     async def _tell_gap(self, start: datetime, end: datetime) -> None:
-        if start != self._gap_told:
+        if rfc3339(start) != self._health.gap_told():  # a poll that fails half-way meets it again
             await self._tell("relay.source.gap", (start, end))
-            self._gap_told = start
 
     async def _tell(self, event_type: str, gap: tuple[datetime, datetime] | None = None) -> None:
         """Mint one of the relay's own events about this source."""
         change = health_change(self.name, event_type, self._health, self._clock.now(), gap)
-        minted = await self._write([(OWN, change)])
+        minted = await self._writer.write([(OWN, change)])
         if minted.conflicts:
             raise ConflictError
         self._health.stored = change.new
+        log.log(_LEVELS[event_type], event_type.removeprefix("relay."), source=self.name, **_span(gap))
         self._metrics.events.labels(OWN, event_type).inc()
+
+
+def _span(gap: tuple[datetime, datetime] | None) -> dict[str, str | None]:
+    return {} if gap is None else {"start": rfc3339(gap[0]), "end": rfc3339(gap[1])}

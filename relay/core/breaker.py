@@ -9,6 +9,7 @@ from relay.core.outcome import Outcome, Reply
 
 OPEN_AFTER = 5
 """Failures in a row that open the breaker."""
+FIRST_WINDOW, WIDEST_WINDOW = 2, 256
 FIRST_PAUSE_S = 5.0
 LONGEST_PAUSE_S = 300.0
 JITTER = 0.2
@@ -70,6 +71,24 @@ class Breaker:
                 self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
             pause_s = max(self._pause_s * (1 + JITTER * jitter), asked)
             self.open_until = max(self.open_until or 0.0, now + pause_s)
+
+
+@dataclass(slots=True)
+class Window:
+    """How many attempts may be under way at once: few for a subscriber that is not known to be well.
+
+    It grows by one with each success, so it doubles with every round of answers, and halves with each failure.
+    """
+
+    size: int = FIRST_WINDOW
+
+    def ended(self, reply: Reply) -> None:
+        """Note what an attempt came to."""
+        against = speaks_against(reply)
+        if against is False:
+            self.size = min(self.size + 1, WIDEST_WINDOW)
+        elif against:
+            self.size = max(self.size // 2, 1)
 
 
 @dataclass(slots=True)

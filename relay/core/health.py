@@ -18,7 +18,7 @@ OWN = "relay"
 
 _encode = msgspec.json.Encoder().encode
 _pack = msgspec.msgpack.Encoder().encode
-_unpack = msgspec.msgpack.Decoder(tuple[int, str, str | None]).decode
+_unpack = msgspec.msgpack.Decoder(list[Any]).decode
 
 
 class Status(msgspec.Struct, kw_only=True):
@@ -77,7 +77,9 @@ class Health:
         return self._told()[2]
 
     def _told(self) -> tuple[int, str, str | None]:
-        return _unpack(self.stored) if self.stored else (0, "ok", None)
+        """The stored triple; the gap is missing where an earlier version has written it."""
+        sequence, status, gap = [*_unpack(self.stored), None][:3] if self.stored else (0, "ok", None)
+        return sequence, status, gap
 
     def succeed(self, started: datetime, total: Digest, entities: int, open_entities: int) -> bool:
         """Count a complete poll; True if the source has just recovered."""

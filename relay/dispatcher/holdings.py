@@ -6,6 +6,7 @@ subscribers without one of their own, so a subscriber without a lane would lose 
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from relay.core.envelope import Receiver
@@ -186,13 +187,20 @@ class Holdings:
             if lane.read_to != start or not lane.hungry:
                 return
             chunk = chunks[start]
-            for entry in chunk.entries:
-                if self._receivers.wants(lane.id, entry):
-                    lane.offer(entry, START)
-                lane.read_to = entry.place
-            if len(chunk.entries) < FEED_CHUNK:
-                lane.read_to = max(lane.read_to, chunk.until)
+            _fill(lane, chunk, partial(self._receivers.wants, lane.id))
             self._board.hungry.set()
         shard.touched.add(lane)
         self._board.dirty.set()
         self._workers.employ(shard, lane)
+
+
+def _fill(lane: Lane, chunk: Chunk, wanted: Callable[[Entry], bool]) -> None:
+    """Offer a lane what it wants of a chunk; one that is only probed gets one event, and the rest another time."""
+    for entry in chunk.entries:
+        if wanted(entry):
+            lane.offer(entry, START)
+            if lane.breaker.is_open:
+                return
+        lane.read_to = entry.place
+    if len(chunk.entries) < FEED_CHUNK:
+        lane.read_to = max(lane.read_to, chunk.until)

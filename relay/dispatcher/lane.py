@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 from datetime import datetime
 
-from relay.core.breaker import Breaker, Pace
+from relay.core.breaker import Breaker, Pace, Window
 from relay.core.envelope import Receiver
 from relay.core.log import Entry, Place, Waiting
 
@@ -56,6 +56,7 @@ class Lane:
         self.workers = 0
         self.in_flight = 0
         self.breaker = Breaker()
+        self.window = Window()
         self.pace = Pace(receiver.subscriber.rate_per_s)
         self.gone = False
         """It answered 410: nothing more until the subscriber is changed, as it is about to be."""
@@ -82,6 +83,11 @@ class Lane:
         return self.closed or self.gone or not (self.receiver.subscriber.enabled and self.receiver.keys)
 
     @property
+    def cap(self) -> int:
+        """How many attempts may be under way."""
+        return min(self.receiver.subscriber.max_in_flight, self.window.size)
+
+    @property
     def queued(self) -> int:
         """Deliveries that wait for a worker."""
         return len(self._fresh) + len(self._retries)
@@ -104,7 +110,8 @@ class Lane:
     @property
     def hungry(self) -> bool:
         """Whether it is to be fed from the log."""
-        return not (self.live or self.paused or self.resting) and len(self._fresh) < LOW
+        low = 1 if self.breaker.is_open else LOW
+        return not (self.live or self.paused or self.resting) and len(self._fresh) < low
 
     @property
     def position(self) -> Place:

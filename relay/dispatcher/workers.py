@@ -54,7 +54,7 @@ class Workers:
         """Give a lane as many workers as it has work for, within its cap."""
         if self._board.draining or lane.paused:
             return
-        for _ in range(min(lane.queued, lane.receiver.subscriber.max_in_flight - lane.workers)):
+        for _ in range(min(lane.queued, lane.cap - lane.workers)):
             lane.workers += 1
             self._tasks.create_task(self._work(shard, lane))
 
@@ -68,7 +68,7 @@ class Workers:
 
     async def _work(self, shard: Shard, lane: Lane) -> None:
         try:
-            while lane.workers <= lane.receiver.subscriber.max_in_flight and self._may_send(shard, lane):
+            while lane.workers <= lane.cap and self._may_send(shard, lane):
                 now = self._clock.monotonic()
                 wait_s = lane.wait_s(now)
                 if wait_s:
@@ -134,6 +134,7 @@ class Workers:
         """Let the breaker know, and let the lane rest or go on accordingly."""
         now, board = self._clock.monotonic(), self._board
         lane.breaker.ended(reply, now, self._rng.random(), probe=item.probe)
+        lane.window.ended(reply)
         self._notices.observe(lane, reply)
         if reply.status == GONE:
             lane.gone = True
@@ -145,6 +146,7 @@ class Workers:
             shard.release(lane, self._leases.now_ms())
             board.due.set()
             board.hungry.set()
+        if lane.queued and lane.workers < lane.cap:
             self.employ(shard, lane)
 
     def _note(self, shard: Shard, lane: Lane, item: Item, attempt: Attempt, *, held: bool) -> None:

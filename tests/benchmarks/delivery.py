@@ -6,7 +6,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from ipaddress import ip_network
 from pathlib import Path
@@ -33,14 +33,15 @@ from tests.benchmarks.harness import ROUNDS, embedded_store, lab_rows, per_secon
 EVENTS = 10_000
 CONCURRENCY = 64
 KEY = bytes(range(32))
+NOWHERE = Path(os.devnull).open("w")  # noqa: SIM115 - loggers keep it for as long as the process lives
 
 
 async def main() -> None:
     """Measure and print."""
     bare, relayed = "bare aiohttp loop, signed", "relay: log → signed POST → committed"
     figures: dict[str, list[float]] = {bare: [], relayed: []}
-    with _receiver() as url, open(os.devnull, "w") as nowhere:  # noqa: ASYNC230, PTH123 - the null device
-        configure_logging("json", "info", nowhere)
+    quiet_logs()
+    with running_script("receiver.py") as url:
         for _ in range(ROUNDS):
             figures[bare].append(await _bare(url))
             figures[relayed].append(await _relay(url))
@@ -49,14 +50,46 @@ async def main() -> None:
 
 
 @contextlib.contextmanager
-def _receiver() -> Iterator[str]:
-    script = Path(__file__).with_name("receiver.py")
+def running_script(name: str) -> Iterator[str]:
+    """A receiver in a process of its own; yields its URL."""
+    script = Path(__file__).with_name(name)
     with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
             yield f"http://127.0.0.1:{int(process.stdout.readline())}/"
         finally:
             process.terminate()
+
+
+def quiet_logs() -> None:
+    """Write logs as in production, and throw them away."""
+    configure_logging("json", "info", NOWHERE)
+
+
+@contextlib.asynccontextmanager
+async def relay_parts(store: Store) -> AsyncIterator[tuple[Leases, Dispatcher]]:
+    """The delivering half of a relay."""
+    clock, metrics, rng = SystemClock(), Metrics(), random.Random()
+    leases = Leases(store.leases, clock, metrics, owner="bench", roles="deliver", sources=(), shards=range(SHARDS))
+    async with Sender(allow=[ip_network("127.0.0.0/8")], allow_http=True, user_agent="relay/bench") as sender:
+        attempter = Attempter(sender, clock, metrics, rng, schedule_s=(5, 300, 1800), agent="relay/bench")
+        yield (
+            leases,
+            Dispatcher(
+                store,
+                Keyring([KEY]),
+                attempter,
+                leases,
+                clock,
+                metrics,
+                rng=rng,
+                wait_replicas=0,
+                notice_after_s=600,
+                disable_after_s=432_000,
+                keep_attempts_s=3600,
+                on_control=lambda _kind, _value: None,
+            ),
+        )
 
 
 def _changes() -> list[Change]:
@@ -93,29 +126,9 @@ async def _post(session: aiohttp.ClientSession, url: str, event: Event) -> None:
 
 
 async def _relay(url: str) -> float:
-    async with embedded_store() as store:
-        clock, metrics, rng, ring = SystemClock(), Metrics(), random.Random(), Keyring([KEY])
-        await _fill(store, ring, url)
-        leases = Leases(
-            store.leases, clock, metrics, owner="bench", roles="poll,deliver", sources=["lod"], shards=range(SHARDS)
-        )
-        async with Sender(allow=[ip_network("127.0.0.0/8")], allow_http=True, user_agent="relay/bench") as sender:
-            attempter = Attempter(sender, clock, metrics, rng, schedule_s=(5,), agent="relay/bench")
-            dispatcher = Dispatcher(
-                store,
-                ring,
-                attempter,
-                leases,
-                clock,
-                metrics,
-                rng=rng,
-                wait_replicas=0,
-                notice_after_s=600,
-                disable_after_s=432_000,
-                keep_attempts_s=3600,
-                on_control=lambda _kind, _value: None,
-            )
-            return await per_second(EVENTS, lambda: _until_delivered(store, leases, dispatcher))
+    async with embedded_store() as store, relay_parts(store) as (leases, dispatcher):
+        await _fill(store, Keyring([KEY]), url)
+        return await per_second(EVENTS, lambda: _until_delivered(store, leases, dispatcher))
 
 
 async def _fill(store: Store, ring: Keyring, url: str) -> None:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
+from relay.dispatcher.lane import Lane
 from relay.store import Store
 from tests.service.polling import PollRig, polling
 from tests.service.rig import Rig, rigged
@@ -32,3 +33,4 @@ def breaker_that_stays_closed(request: pytest.FixtureRequest, monkeypatch: pytes
     """Tests of something else see every attempt at once; a module that is about the breaker says `BREAKER = True`."""
     if not getattr(request.module, "BREAKER", False):
         monkeypatch.setattr("relay.core.breaker.OPEN_AFTER", 1_000_000)
+        monkeypatch.setattr(Lane, "cap", property(lambda lane: lane.receiver.subscriber.max_in_flight))

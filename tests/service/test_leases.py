@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as StoreConnectionError
+from redis.exceptions import InvalidResponse
+from structlog.testing import capture_logs
 
 from relay.leases import MARGIN_S, TTL_S, Leases
 from relay.store import Store
@@ -149,6 +151,27 @@ async def test_a_silent_store_is_told_to_who_waits(leasing: LeaseRig, monkeypatc
         down.clear()
         await wait_until(back.is_set)
         assert leases.source_token("lod") is not None
+
+
+async def test_an_outage_is_told_with_its_length(leasing: LeaseRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever error the store's client raises, the loop goes on; when the store is back, it says how long that was."""
+    monkeypatch.setattr("relay.leases.TICK_S", 0.01)
+    leases = leasing.replica()
+    tick, answers = leases._store.tick, [InvalidResponse("an answer of a proxy")] * 2
+
+    async def maybe(*args: Any, **kwargs: Any) -> Held:
+        if answers:
+            leasing.clock.advance(1.5)
+            raise answers.pop()
+        return await tick(*args, **kwargs)
+
+    leases._store.tick = maybe  # type: ignore[method-assign]  # a store behind a proxy that is not ready
+    with capture_logs() as lines:
+        async with running(leases):
+            await wait_until(lambda: leases.source_token("lod"))
+            await wait_until(lambda: len(lines) == 3)
+    told = [(line["event"], line.get("outage_s"), line.get("leases")) for line in lines]
+    assert told == [("store.unreachable", None, None), ("store.ready", None, 5), ("store.reachable", 3.0, None)]
 
 
 async def test_replicas_end_up_with_fair_shares(leasing: LeaseRig) -> None:

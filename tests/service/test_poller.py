@@ -1,7 +1,8 @@
 """The poller: what an upstream shows becomes events, once, and the watermark moves when everything is written."""
 
-from collections.abc import AsyncIterator
-from datetime import timedelta
+import threading
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 import aiohttp
@@ -9,13 +10,15 @@ import pytest
 from redis.asyncio import Redis
 
 from relay.core.errors import FetchError
+from relay.core.events import rfc3339
 from relay.core.lab import LabFamily
+from relay.core.model import View
 from relay.sandbox import LOD_API_KEY, Sandbox
 from relay.sources.base import Page
 from relay.sources.http import Pacer
 from relay.sources.lod import LodSource
 from tests.helpers import wait_until
-from tests.service.polling import Holder, PollRig, lab, later
+from tests.service.polling import Holder, PollRig, ScriptedSource, lab, later
 from tests.service.upstreams import NOW
 
 DAY_S = 86_400
@@ -73,79 +76,48 @@ async def test_a_failed_poll_moves_nothing(polls: PollRig) -> None:
     assert await polls.told() == [("lab.started", "2"), ("lab.started", "3")]
 
 
-async def test_degraded_and_recovered_are_told_once_each(polls: PollRig) -> None:
-    """After three failures in a row, and at the first success after that; not again in between."""
+async def test_an_answer_is_as_old_as_its_request(polls: PollRig) -> None:
+    """`observed.after` is the time before the page was asked for, `observed.at` that of its arrival."""
+
+    class Slow(ScriptedSource):
+        async def poll(self, watermark: datetime | None) -> AsyncIterator[Page]:
+            async for page in super().poll(watermark):
+                self._clock.advance(5)
+                yield page
+
+    polls.source = Slow(polls.clock)
     holder = polls.holder()
-    polls.source.pages = [FetchError("http_status", "503")]
-    for expected in ("failing", "failing", "degraded", "degraded", "degraded"):
+    for status in (2, 3):
+        polls.source.pages = [Page([lab(7)]), Page([lab(1, status)])]
         await holder.poll()
-        assert (await polls.status())["status"] == expected
-    assert [kind for kind, _ in await polls.told()] == ["relay.source.degraded"]
-    polls.source.show()
-    await holder.poll()
-    await holder.poll()
-    assert [kind for kind, _ in await polls.told()] == ["relay.source.degraded", "relay.source.recovered"]
-    assert (await polls.status())["status"] == "ok"
+    (engaged,) = await polls.data()
+    assert engaged["observed"] == {"after": rfc3339(later(5)), "at": rfc3339(later(21))}
 
 
-async def test_a_successor_tells_degraded_no_second_time(polls: PollRig) -> None:
-    """What was told stands in the store, so another replica knows it, and tells the recovery."""
-    first, second = polls.holder(), polls.holder()
-    polls.source.pages = [FetchError("http_status", "503")]
-    for _ in range(3):
-        await first.poll()
+async def test_many_entities_are_read_beside_the_event_loop(polls: PollRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unpacking tens of thousands of snapshots would keep every lease and delivery waiting."""
+    monkeypatch.setattr("relay.poller.OFF_LOOP_ENTITIES", 1)
+    threads = []
+
+    class Watched(LabFamily):
+        def view(self, values: Sequence[Any]) -> View:
+            threads.append(threading.current_thread())
+            return super().view(values)
+
+    polls.source.show(lab(1), lab(2))
+    first = polls.holder()
+    await first.poll()
     await first.leases.leave()
-    await second.poll()
+    monkeypatch.setattr(polls.source, "family", Watched())
     polls.source.show()
-    await second.poll()
-    assert [kind for kind, _ in await polls.told()] == ["relay.source.degraded", "relay.source.recovered"]
-
-
-async def test_a_gap_is_told_once(polls: PollRig) -> None:
-    """A poll that meets a gap and fails half-way meets it again, and does not tell it again."""
     holder = polls.holder()
-    polls.source.show(lab(1))
     await holder.poll()
-    for edge in (10, 20):
-        gap = (NOW, later(edge))
-        polls.source.pages = [Page([lab(2)], backfill=True, gap=gap), FetchError("timeout", "no answer")]
-        await holder.poll()
-    polls.source.pages = [Page([lab(2)], backfill=True, gap=(NOW, later(30))), Page([lab(3)])]
-    await holder.poll()
-    assert [kind for kind, _ in await polls.told()] == ["relay.source.gap", "lab.started", "lab.started"]
-    assert (await polls.data())[0]["record"]["to"] == "2026-11-21T17:00:40.250Z"
-
-
-async def test_an_implausible_change_is_held_back_for_one_poll(polls: PollRig) -> None:
-    """When a great part of all entities changes at once, nothing is written until the next poll says the same."""
-    holder = polls.holder()
-    polls.source.show(*(lab(number) for number in range(150)))
-    await holder.poll()
-    polls.source.show(*(lab(number, 4, End=1_700_000_000) for number in range(150)))
-    await holder.poll()
-    assert await polls.told() == []
-    assert await polls.watermark() == NOW
-    await holder.poll()
-    assert len(await polls.told()) == 150
-    assert await polls.watermark() == later(2)
-
-
-async def test_a_passing_folly_of_the_upstream_leaves_no_trace(polls: PollRig) -> None:
-    """What was held back and is not seen again never happened."""
-    holder = polls.holder()
-    good = [lab(number) for number in range(150)]
-    polls.source.show(*good)
-    await holder.poll()
-    polls.source.show(*(lab(number, 1) for number in range(150)))
-    await holder.poll()
-    polls.source.show(*good)
-    await holder.poll()
-    assert await polls.told() == []
-    assert await polls.watermark() == later(2)
+    assert len(threads) == 2
+    assert threading.main_thread() not in threads
 
 
 async def test_entities_that_nobody_has_seen_for_long_are_forgotten(polls: PollRig) -> None:
-    """Past the retention an ended entity goes, and an open one stays."""
+    """Past the retention an ended entity goes, and an open one stays four times as long."""
     holder = polls.holder(keep_entities_s=10 * DAY_S)
     polls.source.show(lab(1, 4, End=1_700_000_000), lab(2))
     await holder.poll()
@@ -156,6 +128,9 @@ async def test_entities_that_nobody_has_seen_for_long_are_forgotten(polls: PollR
     polls.clock.advance(2 * DAY_S)
     await holder.poll()
     assert (await polls.store.snapshots.load("lod")).keys() == {"2"}
+    polls.clock.advance(30 * DAY_S)
+    await holder.poll()
+    assert await polls.store.snapshots.load("lod") == {}
     assert await polls.told() == []
 
 

@@ -12,7 +12,7 @@ from redis.exceptions import ConnectionError as StoreConnectionError
 from redis.exceptions import TimeoutError as StoreTimeoutError
 
 from relay.core.errors import ConfigError
-from relay.store.connect import check_server, connect, judge
+from relay.store.connect import check_server, connect, judge, takes_script_flags, version_of
 from tests.helpers import ValkeyProcess, command, free_port, wait_until
 
 Serve = Callable[..., ValkeyProcess]
@@ -207,3 +207,20 @@ def test_version_is_compared_as_numbers() -> None:
     """10.0 is newer than 6.2."""
     info: dict[str, Any] = {**HEALTHY, "redis_version": "10.0.1"}
     assert judge(info, "always", wait_replicas=0, where="h:1", roaming=False) == []
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [("7.0.0", (7, 0)), ("6.2.14", (6, 2)), ("10.1", (10, 1)), ("7.4.0-v1", (7, 4)), ("unknown", ()), (None, ())],
+)
+def test_a_version_is_its_first_two_numbers(version: str | None, expected: tuple[int, ...]) -> None:
+    """Whatever stands after them; what names none is older than everything."""
+    assert version_of({"redis_version": version}) == expected
+
+
+async def test_the_real_server_takes_script_flags(redis_client: Redis) -> None:
+    """The embedded server does; that of an address where nobody listens cannot be asked."""
+    assert await takes_script_flags(redis_client)
+    async with connect(f"redis://127.0.0.1:{free_port()}") as nobody:
+        with pytest.raises(ConfigError, match="cannot be reached"):
+            await takes_script_flags(nobody)

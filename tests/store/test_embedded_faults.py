@@ -36,6 +36,15 @@ async def test_acknowledged_writes_survive_sigkill_of_the_server(data_dir: Path)
             assert acknowledged <= await client.llen("log") <= acknowledged + 1
 
 
+async def test_leaving_survives_a_directory_that_was_removed(data_dir: Path) -> None:
+    """The server ends with the relay, without an error, though nothing of its files is left."""
+    store = EmbeddedStore(data_dir)
+    await store.ensure()
+    shutil.rmtree(data_dir)
+    await store.stop()
+    assert store.pid is None
+
+
 async def test_file_cut_by_a_power_loss_loads_a_consistent_prefix(data_dir: Path) -> None:
     """Wherever the append-only file ends, the server starts with a prefix of the transactions, none of them halved."""
     async with embedded(data_dir) as store, connect(store.url) as client:

@@ -6,6 +6,7 @@ from redis.asyncio import Redis
 from relay.store import Store
 from relay.store.leases import Held
 from relay.store.snapshots import FencedError
+from tests.helpers import command
 from tests.store.minting import first_sights
 
 TTL_MS = 6000
@@ -167,6 +168,36 @@ async def test_leases_of_the_dead_are_free(replicas: Replicas) -> None:
     """What belongs to a replica that is known to be gone is taken at once."""
     await replicas.tick("a")
     assert len((await replicas.tick("b", dead_owners=("a",))).tokens) == 35
+
+
+async def test_a_renewal_writes_one_field(replicas: Replicas, redis_client: Redis) -> None:
+    """Renewing changes the owner's expiry and nothing else, whatever it holds."""
+    await replicas.tick("a")
+    before = await redis_client.hgetall("{relay}:lease")
+    replicas.now_ms += 1500
+    await replicas.tick("a")
+    after = await redis_client.hgetall("{relay}:lease")
+    assert len(before) == len(after) == 36
+    assert {field for field in after if after[field] != before[field]} == {b"@a"}
+
+
+async def test_leases_of_a_former_version_count(replicas: Replicas, redis_client: Redis) -> None:
+    """A value with an expiry of its own is another's until then, and taken with a higher token after that."""
+    token, until_ms = replicas.now_ms + 50_000, replicas.now_ms + 100
+    await redis_client.hset("{relay}:lease", "source.s0", f"{token}:old:{until_ms}")
+    assert "source.s0" not in (await replicas.tick("a")).tokens
+    replicas.now_ms = until_ms
+    assert (await replicas.tick("a")).tokens["source.s0"] > token
+    assert (await command(redis_client, "HGET", "{relay}:lease", "source.s0")).endswith(b":a")
+
+
+async def test_what_its_holder_does_not_ask_for_any_more_is_free(replicas: Replicas) -> None:
+    """A lease lives as long as its holder, so one that the holder has dropped must not stay."""
+    await replicas.tick("a")
+    await replicas.store.leases.tick("a", "poll", ["s0"], (), ttl_ms=TTL_MS, now_ms=replicas.now_ms)
+    held = await replicas.tick("b", give_back=())
+    assert len(shards_of(held)) == 32
+    assert sources_of(held) == {"source.s1", "source.s2"}
 
 
 async def test_time_is_the_servers(replicas: Replicas) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from relay.core.breaker import FIRST_PAUSE_S, LONGEST_PAUSE_S, OPEN_AFTER, Breaker, Pace, speaks_against
+from relay.core.breaker import FIRST_PAUSE_S, LONGEST_PAUSE_S, OPEN_AFTER, Breaker, Pace, Window, speaks_against
 from relay.core.outcome import Outcome, Reply
 
 GOOD = Reply(Outcome.DELIVERED, 204)
@@ -113,3 +113,17 @@ def test_no_rate_is_no_limit() -> None:
     for _ in range(1000):
         assert pace.wait_s(0.0) == 0.0
         pace.began()
+
+
+def test_the_window_opens_with_successes_and_closes_with_failures() -> None:
+    """A subscriber that nobody knows gets few attempts at once, one that is well as many as it wants."""
+    window = Window()
+    assert window.size == 2
+    for _ in range(14):
+        window.ended(GOOD)
+    assert window.size == 16
+    window.ended(BAD)
+    assert window.size == 8
+    for _ in range(10):
+        window.ended(BAD)
+    assert window.size == 1

@@ -3,6 +3,8 @@
 import json
 from datetime import timedelta
 
+import msgspec
+
 from relay.core.health import DEGRADED_AFTER, OWN, Health, health_change
 from relay.core.memory import Digest
 from tests.unit.entities import NOW, data
@@ -54,7 +56,56 @@ def test_recovery_is_told_only_after_degradation_was() -> None:
     assert [one["sequence"] for one in told] == [1, 2]
     assert [one["transition"] for one in told] == [{"from": "ok", "to": "degraded"}, {"from": "degraded", "to": "ok"}]
     assert told[0]["record"]["reason"] == "timeout"
-    assert told[1]["record"] == {"source": "lod"}
+    since = "2026-11-21T17:00:00.000Z"
+    assert told[1]["record"] == {"source": "lod", "failing_since": since}
+    assert [one["changes"]["failing_since"] for one in told] == [
+        {"from": None, "to": since},
+        {"from": since, "to": None},
+    ]
+
+
+def test_two_outages_are_two_events() -> None:
+    """In whatever store they are told, and though each is the first of its kind there."""
+    ids = set()
+    for hour in range(3):
+        health = Health()
+        for _ in range(DEGRADED_AFTER):
+            health.fail("timeout", "no answer", NOW + timedelta(hours=hour))
+        change = health_change("lod", "relay.source.degraded", health, NOW, None)
+        again = Health.restore(health.status(), change.new)  # a restart in between
+        again.succeed(NOW, Digest(), 0, 0)
+        ids |= {change.events[0].id, health_change("lod", "relay.source.recovered", again, NOW, None).events[0].id}
+    assert len(ids) == 6
+
+
+def test_the_id_of_a_gap_does_not_move_with_its_end() -> None:
+    """Each attempt to close a gap ends later; it is one gap, and the next holder knows that it was told."""
+    ids, change = set(), None
+    for days in (7, 6):
+        change = health_change(
+            "lod", "relay.source.gap", Health(), NOW, (NOW - timedelta(days=9), NOW - timedelta(days))
+        )
+        ids.add(change.events[0].id)
+    assert len(ids) == 1
+    assert change is not None
+    assert Health.restore(None, change.new).gap_told() == "2026-11-12T17:00:00.000Z"
+    assert Health().gap_told() is None
+
+
+def test_what_an_earlier_version_has_stored_is_understood() -> None:
+    """It did not remember gaps."""
+    health = Health.restore(None, msgspec.msgpack.encode((4, "degraded")))
+    assert (health.told(), health.gap_told()) == ((4, "degraded"), None)
+
+
+def test_the_status_shows_what_is_held_back() -> None:
+    """Until a poll succeeds or fails."""
+    health = Health()
+    for after in (lambda: health.succeed(NOW, Digest(), 0, 0), lambda: health.fail("timeout", "no answer", NOW)):
+        health.hold(NOW, 150)
+        assert json.loads(health.status())["held_back"] == 150
+        after()
+        assert json.loads(health.status())["held_back"] == 0
 
 
 def test_a_gap_moves_no_status_and_names_its_span() -> None:
