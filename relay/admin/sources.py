@@ -49,6 +49,8 @@ class SourceOut(BaseModel):
     open_entities: int
     older_rows: int
     invalid_rows: dict[str, int]
+    held_back: int
+    """Changes that wait for a second poll to agree, because so many at once are implausible."""
 
 
 class PollOut(BaseModel):
