@@ -19,7 +19,7 @@ from relay.core.outcome import Outcome
 from relay.core.retry import Verdict
 from relay.core.subscriber import Subscriber
 from relay.store import Store
-from relay.store.deliveries import DeliveryState
+from relay.store.delivery_state import DeliveryState
 from relay.store.keys import shard_of
 
 DeliveryStatus = Literal["pending", "delivered", "dead", "cancelled"]

@@ -26,7 +26,7 @@ from relay.core.matching import matches
 from relay.core.retry import Verdict
 from relay.core.subscriber import Subscriber
 from relay.store import Store
-from relay.store.deliveries import DeliveryState
+from relay.store.delivery_state import DeliveryState
 from relay.store.keys import SHARDS, shard_of
 
 WALK_GROUPS: Final = 300

@@ -28,7 +28,7 @@ from relay.core.matching import matches
 from relay.core.retry import Verdict
 from relay.core.subscriber import Subscriber
 from relay.store import Store
-from relay.store.deliveries import Order
+from relay.store.delivery_state import Order
 from relay.store.keys import shard_of
 
 _CHUNK: Final = 250

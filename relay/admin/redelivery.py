@@ -17,7 +17,7 @@ from relay.core.log import Attempt, Entry, Place, Waiting
 from relay.core.retry import Verdict
 from relay.core.subscriber import Subscriber
 from relay.store import Store
-from relay.store.deliveries import DeliveryState, Order, Redelivered
+from relay.store.delivery_state import DeliveryState, Order, Redelivered
 from relay.store.keys import shard_of
 
 BATCH: Final = 200

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from relay.core.errors import RelayError
 from relay.core.log import Attempt, Place, Waiting
+from relay.store.delivery_state import DeliveryState, Order, Redelivered, names_of, state_of, whole_ms
 from relay.store.keys import Keys, shard_of
 from relay.store.leases import shard_resource
 from relay.store.scripts import Client, Scripts, register
@@ -41,42 +41,6 @@ class Group:
     def __bool__(self) -> bool:
         """Whether there is anything to settle."""
         return bool(self.cursors or self.caught_up or self.done or self.due or self.dead or self.attempts)
-
-
-@dataclass(frozen=True, slots=True)
-class DeliveryState:
-    """Where one delivery stands, as far as the store knows."""
-
-    cursor: Place
-    waiting_attempt_no: int | None
-    waiting_until_ms: int | None
-    dead_at_ms: int | None
-    asked_ms: int | None = None
-    """When it was last asked to begin again at attempt 1 (redelivery): the attempts before that are history."""
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """A delivery that is to be made again, as it stood when that was decided."""
-
-    place: Place
-    kind: Literal["waiting", "dead", "settled"]
-    """Its next attempt is waited for; it is a dead letter; or all is done, and it is to begin again."""
-    number: int = 0
-    """`waiting`: the number of that attempt; `settled`: its `asked_ms`, 0 if there is none."""
-
-
-class Redelivered(IntEnum):
-    """What became of an order."""
-
-    DONE = 1
-    DUE_ALREADY = 2
-    CHANGED = 0
-    """It stands otherwise than the order says: read again."""
-    TRIMMED = -1
-    """Its event has outlived its retention."""
-    ORPHANED = -2
-    """Its subscriber was deleted."""
 
 
 class LostCommitError(RelayError):
@@ -161,13 +125,13 @@ class DeliveryStore:
         pipe = self._client.pipeline(transaction=False)
         for subscriber_id, place in deliveries:
             shard = shard_of(subscriber_id)
-            members = _names(subscriber_id, place, attempts + 1)
+            members = names_of(subscriber_id, place, attempts + 1)
             pipe.hmget(self._keys.cursors(shard), [subscriber_id, SHARD_CURSOR])
             pipe.zmscore(self._keys.retries(shard), members)
             pipe.zscore(self._keys.dead(subscriber_id), str(place))
             pipe.zscore(self._asked_key(shard), members[0])
         replies = await pipe.execute()
-        return [_state(*replies[at : at + 4]) for at in range(0, len(replies), 4)]
+        return [state_of(*replies[at : at + 4]) for at in range(0, len(replies), 4)]
 
     async def redeliver(self, subscriber_id: str, orders: Sequence[Order]) -> list[Redelivered]:
         """Make each of these due now and wake whoever sends them; a repeat is harmless."""
@@ -188,7 +152,7 @@ class DeliveryStore:
 
     async def asked(self, subscriber_id: str, place: Place, attempts: int) -> dict[int, int]:
         """When attempts of a delivery were asked for ahead of their time: attempt number → Unix ms."""
-        members = _names(subscriber_id, place, attempts + 1)
+        members = names_of(subscriber_id, place, attempts + 1)
         scores = await self._client.zmscore(self._asked_key(shard_of(subscriber_id)), members)
         return {no: int(at) for no, at in enumerate(scores, start=1) if at is not None}
 
@@ -197,7 +161,7 @@ class DeliveryStore:
         pipe = self._client.pipeline(transaction=False)
         for one in retries:
             pipe.zscore(self._asked_key(shard_of(one.subscriber_id)), str(one))
-        return [_whole(at) for at in await pipe.execute()] if retries else []
+        return [whole_ms(at) for at in await pipe.execute()] if retries else []
 
     async def forgotten_ms(self, shard: int) -> int:
         """Unix ms before which attempts of a shard may have been trimmed; 0: none were."""
@@ -312,26 +276,3 @@ class DeliveryStore:
     def _asked_key(self, shard: int) -> str:
         """Zset beside the shard's attempts: retries that were made due by hand, by the ms at which that was."""
         return f"{self._keys.attempts(shard)}:asked"
-
-
-def _state(
-    cursors: Sequence[bytes | None],
-    scores: Sequence[float | None],
-    dead_at_ms: float | None,
-    asked_ms: float | None,
-) -> DeliveryState:
-    own, shared = cursors
-    waiting = [(no, int(due)) for no, due in enumerate(scores, start=1) if due is not None]
-    attempt_no, due_ms = waiting[-1] if waiting else (None, None)
-    cursor = Place.parse(own or shared or b"0-0")
-    return DeliveryState(cursor, attempt_no, due_ms, _whole(dead_at_ms), _whole(asked_ms))
-
-
-def _names(subscriber_id: str, place: Place, count: int) -> list[str]:
-    """What a delivery can be called among the retries, by attempt number from 1."""
-    stem = str(Waiting(subscriber_id, place, 1))[:-1]  # hundreds of these are asked about at a time
-    return [f"{stem}{no}" for no in range(1, count + 1)]
-
-
-def _whole(score: float | None) -> int | None:
-    return None if score is None else int(score)

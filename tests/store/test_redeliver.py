@@ -9,7 +9,8 @@ from redis.exceptions import ResponseError
 from relay.core.log import Attempt, Place, Waiting
 from relay.core.subscriber import Subscriber
 from relay.store import Store
-from relay.store.deliveries import Group, Order, Redelivered
+from relay.store.deliveries import Group
+from relay.store.delivery_state import Order, Redelivered
 from relay.store.keys import Keys, shard_of
 from tests.store.minting import Minter
 
