@@ -71,13 +71,13 @@ def test_the_descriptor_limit_is_raised_never_lowered(
 
 async def test_readiness_does_not_wait_for_a_silent_store(redis_client: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     """A probe is answered in time, with the reason, though the store's answer never comes."""
-    monkeypatch.setattr("relay.wiring.PING_S", 0.02)
     store = Store(redis_client)
     basis = _Basis(Settings(), (), store, str, FakeClock(), Metrics(), random.Random(1))
     leases = Leases(store.leases, basis.clock, basis.metrics, owner="a", roles="deliver", sources=(), shards=())
     async with TestClient(TestServer(_ops(basis, leases, asyncio.Event()))) as client:
         assert (await client.get("/readyz")).status == 200
         monkeypatch.setattr(redis_client, "ping", asyncio.Event().wait)
+        monkeypatch.setattr("relay.wiring.PING_S", 0.02)
         answer = await client.get("/readyz")
         assert answer.status == 503
         assert "the store does not answer (TimeoutError)" in await answer.text()
