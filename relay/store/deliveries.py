@@ -54,7 +54,7 @@ class DeliveryStore:
         self._client = client
         self._keys = keys
         self._scripts = scripts
-        self._redeliver = register(client, "redeliver")
+        self._redeliver = register(client, "redeliver", flags=scripts.flags)
 
     async def cursors(self, shard: int) -> dict[str, Place]:
         """Cursors of a shard by subscriber, `SHARD_CURSOR` for the shard's own."""

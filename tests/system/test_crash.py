@@ -6,7 +6,7 @@ from typing import Any
 from relay.sandbox import Sandbox
 from tests.helpers import wait_until
 from tests.system.receiver import Receiver
-from tests.system.relay_process import RelayProcess, relay
+from tests.system.relay_process import relay
 
 HALF = 500
 
@@ -117,6 +117,5 @@ async def test_a_failing_subscriber_gets_everything_once_it_answers(
 
 async def test_sigterm_drains_and_exits_cleanly(tmp_path: Path, settings: dict[str, Any]) -> None:
     """An orchestrator's stop is a clean exit, and leaves no server behind."""
-    process = RelayProcess(tmp_path / "data", settings=settings)
-    await process.start()
-    assert await process.terminate() == 0
+    async with relay(tmp_path / "data", settings=settings) as process:
+        assert await process.terminate() == 0
