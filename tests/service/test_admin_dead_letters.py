@@ -1,5 +1,6 @@
 """Dead letters and held probes over HTTP: whose failure it was, what is left of trimmed events, what is pending."""
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -152,6 +153,7 @@ async def test_what_was_delivered_before_the_record_begins_is_told_as_delivered(
         subscriber = await api.subscribe()
         (entry,) = await api.mint()
         await api.settle(subscriber["id"], attempt(subscriber, entry, 1, "delivered"), cursor=entry)
+        await asyncio.sleep(0.002)  # the record begins in a later millisecond
         await api.store.client.xadd(f"{{relay}}:att:{_shard(subscriber)}", {"a": b"\x90"})
         await api.store.client.xtrim(f"{{relay}}:att:{_shard(subscriber)}", maxlen=1, approximate=False)
         path = f"{PATH}/dlv_{subscriber['id'][4:]}_{entry.event_id[4:]}"
