@@ -107,6 +107,9 @@ class Attempter:
             started_ms + reply.duration_ms + int(decision.delay_s * 1000) if due else None,
             reply.detail,
             b"" if reply.outcome is Outcome.DELIVERED else reply.body[:BODY_KEPT],
+            reply.dns_ms,
+            reply.connect_ms,
+            reply.first_byte_ms,
         )
         self._tell(attempt, decision.delay_s if due else None)
         return attempt

@@ -17,6 +17,10 @@ class BareAttempt(BaseModel):
     outcome: str
     status_code: int | None
     duration_ms: int
+    dns_ms: int | None
+    """The look-up of the name, the connection with TLS, the answer's first byte; null where there was none."""
+    connect_ms: int | None
+    first_byte_ms: int | None
     detail: str
     response_body: str
 
@@ -41,6 +45,9 @@ def shown_test(attempt: Attempt) -> dict[str, Any]:
         "outcome": attempt.outcome,
         "status_code": attempt.status,
         "duration_ms": attempt.duration_ms,
+        "dns_ms": attempt.dns_ms,
+        "connect_ms": attempt.connect_ms,
+        "first_byte_ms": attempt.first_byte_ms,
         "detail": attempt.detail,
         "response_body": attempt.body.decode("utf-8", "replace"),
     }

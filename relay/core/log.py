@@ -58,6 +58,10 @@ class Attempt(msgspec.Struct, frozen=True, array_like=True):
     detail: str
     body: bytes
     """Beginning of the answer to a failed attempt."""
+    dns_ms: int | None = None
+    """How long the phases took; None where there was none (a connection that was used before, a failure)."""
+    connect_ms: int | None = None
+    first_byte_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

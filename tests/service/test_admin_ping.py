@@ -72,6 +72,8 @@ async def test_a_failed_test_is_an_answer_and_leaves_nothing_behind(redis_client
         answer = await api.call("POST", f"/v1/subscribers/{created['id']}/test")
         attempt = answer.body["attempt"]
         assert (answer.status, attempt["outcome"], attempt["status_code"]) == (200, "status", 500)
+        assert attempt["dns_ms"] is None  # the URL names an address
+        assert 0 <= attempt["connect_ms"] <= attempt["duration_ms"] >= attempt["first_byte_ms"] >= 0
         assert attempt["response_body"] == "no\N{REPLACEMENT CHARACTER}"
         assert "verdict" not in attempt
         for path in ("/v1/deliveries", "/v1/events"):
