@@ -12,6 +12,10 @@ from relay.core.tail import Tail, outside
 from relay.store.snapshots import MAX_CHANGES, FencedError, Minted, SnapshotStore
 
 
+class ConflictError(Exception):
+    """The store holds other snapshots than this replica remembers."""
+
+
 class FencedWriter:
     """The writes of one source's holder; `keep_entities` is how long an entity is remembered that has ended."""
 

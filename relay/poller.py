@@ -22,7 +22,7 @@ from relay.core.health import OWN, Health, health_change
 from relay.core.memory import Digest, Memory
 from relay.core.model import Change, Observation
 from relay.core.retry import JITTER, poll_backoff_s
-from relay.fenced import FencedWriter, batches
+from relay.fenced import ConflictError, FencedWriter, batches
 from relay.leases import Leases
 from relay.sources.base import Page, Source
 from relay.store.errors import STORE_ERRORS
@@ -42,10 +42,6 @@ _LEVELS = {
 }
 
 log = structlog.get_logger()
-
-
-class ConflictError(Exception):
-    """The store holds other snapshots than this replica remembers."""
 
 
 class Poller:

@@ -175,12 +175,18 @@ class Lane:
             self._fresh.clear()
             self.read_to = self._order[-1] if self._order else self._settled_to
 
-    def hold(self, item: Item, tail: Place) -> None:
-        """Put a probe that failed back to where it was: it is the next event to be read."""
+    def hold(self, item: Item, tail: Place) -> bool:
+        """Put a probe that failed back to where it was: it is the next event to be read.
+
+        False if others were taken after it (the subscriber was changed meanwhile): reading would pass it.
+        """
         self.rest(tail)
+        if not self._order or self._order[-1] != item.entry.place:
+            return False
         item.holds_cursor = False
-        self._order.remove(item.entry.place)  # at the end, or nearly: nothing was offered after it
+        self._order.pop()
         self.read_to = self._order[-1] if self._order else self._settled_to
+        return True
 
     def settle(self, item: Item) -> None:
         """Let the position pass this entry: it is delivered, dead, or waits among the retries."""

@@ -75,13 +75,6 @@ class Shard:
         self.group.done.discard(retry)  # a commit adds first and drops then
         self.wake_by(due_ms)
 
-    def shelve(self, lane: Lane, waiting: Waiting, now_ms: int) -> None:
-        """Put a delivery among the retries that wait for a subscriber to be changed."""
-        shelved = lane.shelve(waiting)
-        self.wait(str(waiting), now_ms if shelved else now_ms + PAUSED_MS)
-        if shelved:
-            self.claimed.add(str(waiting))
-
     def is_taken(self, retry: str) -> bool:
         """Whether a retry that the store still lists is queued, under way or settled here."""
         settled = self.unconfirmed.done if self.unconfirmed else ()

@@ -19,6 +19,8 @@ from relay.telemetry import Metrics
 
 CAPACITY = 1500
 """Attempts under way at most, for all subscribers together; below the sender's number of connections."""
+HELD_MS = 1000
+"""A delivery that is to be made again, but has lost its place in the queue, is looked at after this."""
 SHARE = 0.25
 """A lane may have so much of what is free under way: however many hang, something is left for the others."""
 
@@ -117,11 +119,10 @@ class Workers:
             lane.in_flight -= 1
             self._busy -= 1
             self._quiet.set()
-        held = attempt.verdict == Verdict.HELD and item.probe and item.holds_cursor
         shard.finished(item)
-        if held:
-            lane.hold(item, self._board.tail)
-        else:
+        probe_failed = attempt.verdict == Verdict.HELD and item.probe and item.holds_cursor
+        held = probe_failed and lane.hold(item, self._board.tail)
+        if not held:
             lane.settle(item)
         if not lane.closed:  # else the delivery is gone with its subscriber
             shard.touched.add(lane)
@@ -159,7 +160,8 @@ class Workers:
             self._board.due.set()
         elif attempt.verdict == Verdict.HELD:
             if not held:  # others may have passed it, so the queue cannot keep its place
-                shard.shelve(lane, Waiting(lane.id, item.entry.place, item.attempt_no), now_ms)
+                shard.wait(str(Waiting(lane.id, item.entry.place, item.attempt_no)), now_ms + HELD_MS)
+                self._board.due.set()
         elif attempt.verdict == Verdict.DEAD:
             shard.group.dead.append((lane.id, now_ms, item.entry.place))
         else:

@@ -193,3 +193,33 @@ async def test_however_many_hang_something_is_left_for_the_healthy(rig: Rig, mon
     ids = await rig.minter.mint(100)
     await rig.all_accepted("healthy", ids, 5)
     never.set()
+
+
+async def test_a_change_while_a_probe_is_out_loses_no_event(rig: Rig) -> None:
+    """The subscriber is changed before a probe fails, and others overtake it: its event is made again all the same."""
+    changed = asyncio.Event()
+    failed: list[str] = []
+    probe: list[str] = []
+
+    async def behave(hit: Hit) -> int:
+        if lane.breaker.probing and not probe:
+            probe.append(hit.event_id)
+            await changed.wait()
+            return 500
+        if not probe:
+            failed.append(hit.event_id)
+        return 200 if probe else 500
+
+    subscriber = await rig.subscribe("a", max_in_flight=2, retry_schedule_s=(3600,))
+    replica = await rig.started()
+    lane = replica.shards[shard_of("a")].lanes["a"]
+    lane.window.size = 256  # it has been well for long
+    rig.hooks.behaviours["a"] = behave
+    ids = await rig.minter.mint(60)
+    try:
+        await wait_until(lambda: len(probe) == 1)
+        await rig.change(msgspec.structs.replace(subscriber, description="mended"))
+        await wait_until(lambda: len(rig.hooks.accepted["a"]) >= 10)
+    finally:
+        changed.set()
+    await wait_until(lambda: set(ids) - set(failed) <= rig.hooks.accepted["a"].keys(), 8)
