@@ -60,11 +60,13 @@ def admin_app(
         Reconcile(store, max_attempts),
         EventTypes(),
     )
+    routes = tuple(route for resource in resources for route in resource.routes())
+    public = {route.path for route in routes if route.public}
     app = web.Application(
-        middlewares=[errors, authentication(tokens, clock)],
+        middlewares=[errors, authentication(tokens, clock, public)],
         client_max_size=MAX_BODY_BYTES,
     )
-    app[ROUTES] = tuple(route for resource in resources for route in resource.routes())
+    app[ROUTES] = routes
     for route in app[ROUTES]:
         handler = partial(_without_query, route.handler) if route.query is NoQuery else route.handler
         if route.method == "GET":

@@ -23,3 +23,5 @@ class Route:
     """Status → model of the body (None: no body) when all is well."""
     query: type[NoQuery] = field(default=NoQuery)
     body: type[BaseModel] | None = None
+    public: bool = False
+    """Whether it is answered without a token: it shows nothing but what every copy of the relay holds."""

@@ -7,7 +7,7 @@ those that do not: otherwise anybody could lock the operator out.
 import hashlib
 import hmac
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 import structlog
@@ -48,13 +48,16 @@ class Bucket:
         return 0.0
 
 
-def authentication(tokens: Sequence[str], clock: Clock) -> Middleware:
-    """Let only requests with one of the tokens through."""
+def authentication(tokens: Sequence[str], clock: Clock, public: Collection[str] = ()) -> Middleware:
+    """Let only requests with one of the tokens through, except to the paths of `public` routes."""
     digests = [hashlib.sha256(token.encode()).digest() for token in tokens]
     refusals = Bucket(clock, _REFUSALS, _REFUSALS_PER_S)
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        resource = request.match_info.route.resource
+        if resource is not None and resource.canonical in public:
+            return await handler(request)
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise _refused("send the header Authorization: Bearer TOKEN")
