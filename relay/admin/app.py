@@ -8,6 +8,7 @@ from typing import Final
 from aiohttp import web
 
 from relay.admin.deliveries import Deliveries
+from relay.admin.description import Description
 from relay.admin.errors import errors
 from relay.admin.event_types import EventTypes
 from relay.admin.events import Events
@@ -60,7 +61,8 @@ def admin_app(
         Reconcile(store, max_attempts),
         EventTypes(),
     )
-    routes = tuple(route for resource in resources for route in resource.routes())
+    described = tuple(route for resource in resources for route in resource.routes())
+    routes = (*described, *Description(described).routes())
     public = {route.path for route in routes if route.public}
     app = web.Application(
         middlewares=[errors, authentication(tokens, clock, public)],

@@ -3,33 +3,47 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import ConfigDict
 
+from relay.admin.examples import ATTEMPT
+from relay.admin.fields import Described, Moment, example
 from relay.core.events import rfc3339
 from relay.core.log import Attempt
+from relay.core.outcome import Outcome
+from relay.core.retry import Verdict
 
 
-class BareAttempt(BaseModel):
+class BareAttempt(Described):
     """An attempt that nothing follows from."""
 
     attempt_no: int
-    at: str
-    outcome: str
+    """From 1."""
+    at: Moment
+    """When it was begun."""
+    outcome: Outcome
     status_code: int | None
+    """The subscriber's HTTP status; null if no answer came."""
     duration_ms: int
     dns_ms: int | None
-    """The look-up of the name, the connection with TLS, the answer's first byte; null where there was none."""
+    """The look-up of the name; null if there was none."""
     connect_ms: int | None
+    """TCP and TLS; null if there was none."""
     first_byte_ms: int | None
+    """From sending the request to the first byte of the answer; null if none came."""
     detail: str
+    """Why it failed, for people."""
     response_body: str
+    """The beginning of a refusal's body."""
 
 
 class AttemptOut(BareAttempt):
     """An attempt of a delivery."""
 
-    verdict: str
-    next_attempt_at: str | None
+    model_config = ConfigDict(json_schema_extra=example(ATTEMPT))
+
+    verdict: Verdict
+    """What became of the delivery after it."""
+    next_attempt_at: Moment | None
 
 
 def moment(ms: int | None) -> str | None:

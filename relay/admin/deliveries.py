@@ -45,8 +45,16 @@ class Deliveries:
         again = "Make a delivery again, whatever became of it; if its subscriber is disabled, once that is enabled"
         many = "Make all deliveries again that a filter names; if it is cut short, call it again"
         return (
-            Route("GET", path, self._list, "List deliveries", {200: DeliverySummary}, query=DeliveriesQuery),
-            Route("POST", f"{path}/redeliver", self._redeliver_many, many, {202: RedeliveredCount}, body=RedeliverIn),
+            Route("GET", path, self._list, "List deliveries", {200: DeliverySummary}, query=DeliveriesQuery, page=True),
+            Route(
+                "POST",
+                f"{path}/redeliver",
+                self._redeliver_many,
+                many,
+                {202: RedeliveredCount},
+                body=RedeliverIn,
+                problems=(404,),
+            ),
             Route("GET", f"{path}/{{id}}", self._get, "Show a delivery with its attempts", {200: DeliveryOut}),
             Route("POST", f"{path}/{{id}}/redeliver", self._redeliver, again, {202: RedeliveredOut}),
         )

@@ -7,10 +7,12 @@ import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from relay.admin.attempt_schema import AttemptOut, moment, shown_attempt
 from relay.admin.dead_letters import Conditions
+from relay.admin.examples import DELIVERY, DELIVERY_SUMMARY
+from relay.admin.fields import Described, Instant, Moment, example
 from relay.admin.ledger import Cause, DeliveryStatus, Found, Seen
 from relay.admin.pages import PageQuery
 from relay.admin.subscriber_schema import Pattern
@@ -29,7 +31,9 @@ class DeliveriesQuery(PageQuery):
     event_id: str | None = None
     status: DeliveryStatus | None = None
     event_type: Pattern | None = None
+    """A type, or a pattern as in a subscription."""
     cause: Cause | None = None
+    """Whose failure a dead letter is; with `status=dead` only."""
 
     @model_validator(mode="after")
     def _cause_of_death(self) -> "DeliveriesQuery":
@@ -42,10 +46,21 @@ class DeliveriesQuery(PageQuery):
         return Conditions(() if self.event_type is None else (self.event_type,), self.cause)
 
 
-class RedeliverIn(BaseModel):
+class RedeliverIn(Described):
     """Which deliveries are to be made again: those of a subscriber, those of an event, or all; and of these which."""
 
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        hide_input_in_errors=True,
+        json_schema_extra={
+            "examples": [{"all": True, "status": "dead", "cause": "relay", "since": "2026-11-21T00:00:00Z"}],
+            "anyOf": [
+                {"required": ["subscriber_id"], "properties": {"subscriber_id": {"type": "string"}}},
+                {"required": ["event_id"], "properties": {"event_id": {"type": "string"}}},
+                {"required": ["all"], "properties": {"all": {"const": True}}},
+            ],
+        },
+    )
 
     subscriber_id: str | None = Field(default=None, max_length=200)
     event_id: str | None = Field(default=None, max_length=200)
@@ -53,9 +68,9 @@ class RedeliverIn(BaseModel):
     """Every subscriber's; to be said, so that nobody does it by leaving a field out."""
     status: Literal["dead", "pending", "delivered"] = "dead"
     event_types: Annotated[list[Pattern], Field(min_length=1, max_length=50)] | None = None
-    since: AwareDatetime | None = None
+    since: Instant | None = None
     """When the event entered the log: from here on, …"""
-    until: AwareDatetime | None = None
+    until: Instant | None = None
     """… and before this."""
     cause: Cause | None = None
 
@@ -76,50 +91,58 @@ class RedeliverIn(BaseModel):
         return Conditions(tuple(self.event_types or ()), self.cause, max(since_ms, 0), until_ms)
 
 
-class RedeliveredCount(BaseModel):
+class RedeliveredCount(Described):
     """How many deliveries were made due now."""
+
+    model_config = ConfigDict(json_schema_extra=example({"count": 12}))
 
     count: int
 
 
-class DeliverySummary(BaseModel):
+class DeliverySummary(Described):
     """A delivery in a list."""
 
+    model_config = ConfigDict(json_schema_extra=example(DELIVERY_SUMMARY))
+
     id: str | None
-    """None, as the event's id: the event was trimmed, and no attempt tells of it any more."""
+    """Null, as the event's id: the event was trimmed, and no attempt tells of it any more."""
     event_id: str | None
     event_type: str | None
-    event_at: str
+    event_at: Moment
     """When the event entered the log."""
     subscriber_id: str
     status: DeliveryStatus
     attempts: int | None
     """Number of the latest attempt; a redelivery counts from 1 again, a probe that was held does not count; null where
     their record has expired."""
-    next_attempt_at: str | None
+    next_attempt_at: Moment | None
     cause: Cause | None
     """Of a dead letter: whose failure it is. `relay` if its proxy failed, the body was too large, or the event outlived
     its retention; null where the record has expired."""
 
 
-class DeliveryOut(BaseModel):
+class DeliveryOut(Described):
     """A delivery with its attempts, oldest first."""
+
+    model_config = ConfigDict(json_schema_extra=example(DELIVERY))
 
     id: str
     event_id: str
     event_type: str
-    event_at: str
+    event_at: Moment
     subscriber_id: str
     status: DeliveryStatus
     attempts: Sequence[AttemptOut]
     attempts_complete: bool
     """False: the search for more attempts was given up, or the record has expired."""
-    next_attempt_at: str | None
+    next_attempt_at: Moment | None
     cause: Cause | None
 
 
 class RedeliveredOut(DeliveryOut):
     """A delivery that is made again."""
+
+    model_config = ConfigDict(json_schema_extra=example({**DELIVERY, "note": None}))
 
     note: str | None
     """Says so if it has to wait for its subscriber."""

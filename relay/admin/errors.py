@@ -31,8 +31,9 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         response.force_close()
     response.headers["X-Request-Id"] = request_id
     response.headers["Server"] = "relay"  # rather than the library with its version
-    response.headers["Cache-Control"] = "no-store"
+    response.headers.setdefault("Cache-Control", "no-store")
     response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Referrer-Policy"] = "no-referrer"
     return response
 
 

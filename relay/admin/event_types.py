@@ -5,8 +5,10 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
-from pydantic import BaseModel, Field
+from pydantic import ConfigDict, Field
 
+from relay.admin.examples import EVENT_TYPE
+from relay.admin.fields import Described, example
 from relay.admin.pages import PageQuery, json_response, page_of
 from relay.admin.problems import not_found
 from relay.admin.requests import read_query
@@ -14,13 +16,17 @@ from relay.admin.routes import Route
 from relay.core.catalogue import EventType, catalogue
 
 
-class EventTypeOut(BaseModel):
+class EventTypeOut(Described):
     """One type of event."""
+
+    model_config = ConfigDict(json_schema_extra=example(EVENT_TYPE))
 
     type: str
     description: str
     schema_: dict[str, Any] = Field(alias="schema")
+    """JSON Schema (2020-12) of the payload in the `standard` format."""
     example: dict[str, Any]
+    """A payload, exactly as it would be sent."""
 
 
 class EventTypes:
@@ -30,7 +36,7 @@ class EventTypes:
         """Its part of the table."""
         answers = {200: EventTypeOut}
         return (
-            Route("GET", "/v1/event-types", self._list, "List the event types", answers, query=PageQuery),
+            Route("GET", "/v1/event-types", self._list, "List the event types", answers, query=PageQuery, page=True),
             Route("GET", "/v1/event-types/{type}", self._get, "Show an event type", answers),
         )
 

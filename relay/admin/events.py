@@ -5,8 +5,10 @@ from typing import Any, Final
 
 import msgspec
 from aiohttp import web
-from pydantic import BaseModel, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
+from relay.admin.examples import CURSOR, EVENT
+from relay.admin.fields import Described, Moment, example
 from relay.admin.pages import Count, PageQuery, decode_cursor, encode_cursor, json_response, page_response
 from relay.admin.problems import FieldError, invalid, not_found
 from relay.admin.requests import read_query
@@ -34,11 +36,13 @@ class FeedCursor(msgspec.Struct, frozen=True, array_like=True, tag="event"):
 class EventsQuery(PageQuery):
     """Where to begin, and which events."""
 
-    after: str | None = Field(default=None, max_length=500)
+    after: str | None = Field(default=None, max_length=500, json_schema_extra={"format": "cursor"})
     """The `cursor` or the id of the last event seen; without it the feed begins at the oldest event kept."""
     event_type: Pattern | None = None
+    """A type, or a pattern as in a subscription."""
     source: str | None = None
     entity_id: str | None = None
+    """A lab instance's or a session's id, as the upstream has it."""
 
     @model_validator(mode="after")
     def _one_beginning(self) -> "EventsQuery":
@@ -55,18 +59,23 @@ class EventsQuery(PageQuery):
         )
 
 
-class EventOut(BaseModel):
+class EventOut(Described):
     """A payload as it is sent in the `standard` format."""
 
+    model_config = ConfigDict(json_schema_extra=example(EVENT))
+
     type: str
-    timestamp: str
+    timestamp: Moment
     data: dict[str, Any]
 
 
 class FeedItem(EventOut):
     """A payload with its place in the feed."""
 
+    model_config = ConfigDict(json_schema_extra=example({**EVENT, "cursor": CURSOR}))
+
     cursor: str
+    """What `after` takes, to go on behind this event."""
 
 
 class Events:
@@ -78,7 +87,15 @@ class Events:
     def routes(self) -> Sequence[Route]:
         """Its part of the table."""
         return (
-            Route("GET", "/v1/events", self._list, "Read the feed of events", {200: FeedItem}, query=EventsQuery),
+            Route(
+                "GET",
+                "/v1/events",
+                self._list,
+                "Read the feed of events",
+                {200: FeedItem},
+                query=EventsQuery,
+                page=True,
+            ),
             Route("GET", "/v1/events/{id}", self._get, "Show an event", {200: EventOut}),
         )
 

@@ -8,8 +8,9 @@ from typing import Annotated, Any, Final, TypeVar
 import msgspec
 from aiohttp import web
 from msgspec import Meta
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
+from relay.admin.fields import Described
 from relay.admin.problems import FieldError, invalid
 
 MAX_LIMIT: Final = 250
@@ -29,7 +30,7 @@ class NameCursor(msgspec.Struct, frozen=True, array_like=True, tag="name"):
     key: str
 
 
-class NoQuery(BaseModel):
+class NoQuery(Described):
     """A route without query parameters."""
 
     model_config = ConfigDict(extra="forbid")
@@ -39,7 +40,9 @@ class PageQuery(NoQuery):
     """What every list takes."""
 
     limit: int = Field(default=DEFAULT_LIMIT, ge=1, le=MAX_LIMIT)
-    cursor: str | None = Field(default=None, max_length=_MAX_CURSOR)
+    """How many items a page may have."""
+    cursor: str | None = Field(default=None, max_length=_MAX_CURSOR, json_schema_extra={"format": "cursor"})
+    """The `next_cursor` of the page before; it is a place in the list and stays valid while the data changes."""
 
 
 def encode_cursor(cursor: msgspec.Struct) -> str:

@@ -7,9 +7,11 @@ retried, and the delivery record does not know it.
 from collections.abc import Sequence
 
 from aiohttp import web
-from pydantic import BaseModel
+from pydantic import ConfigDict
 
 from relay.admin.attempt_schema import BareAttempt, shown_test
+from relay.admin.examples import PING
+from relay.admin.fields import Described, example
 from relay.admin.pages import json_response
 from relay.admin.problems import ProblemError
 from relay.admin.routes import Route
@@ -25,8 +27,10 @@ from relay.core.subscriber import Subscriber
 from relay.store.registry import RegistryStore
 
 
-class PingOut(BaseModel):
+class PingOut(Described):
     """The answer to a test."""
+
+    model_config = ConfigDict(json_schema_extra=example(PING))
 
     event_id: str
     attempt: BareAttempt

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from aiohttp import web
-from pydantic import BaseModel
+from pydantic import ConfigDict
 
+from relay.admin.fields import Described, example
 from relay.admin.ledger import Ledger, moment_ms
 from relay.admin.pages import json_response
 from relay.admin.problems import ProblemError
@@ -40,8 +41,10 @@ _MARGIN_MS: Final = 3_600_000
 _OWN_TYPES: Final = "relay."
 
 
-class ReconcileOut(BaseModel):
+class ReconcileOut(Described):
     """What was done."""
+
+    model_config = ConfigDict(json_schema_extra=example({"entities": 304, "sent": 7}))
 
     entities: int
     """Entities whose latest event is for this subscriber."""

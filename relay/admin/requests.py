@@ -14,6 +14,7 @@ MAX_BODY_BYTES: Final = 64 * 1024
 BODY_S: Final = 10.0
 """Time within which a body must have arrived."""
 JSON_TYPES: Final = ("application/json",)
+PATCH_TYPES: Final = ("application/merge-patch+json", *JSON_TYPES)
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 

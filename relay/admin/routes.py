@@ -1,6 +1,6 @@
 """The table of routes: what is served, and what a description of the API is made of."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -20,8 +20,20 @@ class Route:
     handler: Handler
     summary: str
     answers: Mapping[int, type[BaseModel] | None]
-    """Status → model of the body (None: no body) when all is well."""
+    """Status → model of the body (None: no body, or one that is not JSON) when all is well."""
     query: type[NoQuery] = field(default=NoQuery)
     body: type[BaseModel] | None = None
+    body_optional: bool = False
+    page: bool = False
+    """Whether the answer is a page of such bodies."""
+    problems: Sequence[int] = ()
+    """Statuses of problems beyond those that every such route may have (see `relay.admin.openapi.operations`)."""
     public: bool = False
     """Whether it is answered without a token: it shows nothing but what every copy of the relay holds."""
+    media_type: str = "application/json"
+    """Of the answers' bodies."""
+
+    @property
+    def documented(self) -> bool:
+        """Whether it is part of the API; what is not is a page for people, or a file that such a page is made of."""
+        return self.path.startswith("/v1/") or self.path == "/openapi.json"

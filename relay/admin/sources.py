@@ -7,8 +7,10 @@ from typing import Any, Literal
 
 import msgspec
 from aiohttp import web
-from pydantic import BaseModel
+from pydantic import ConfigDict
 
+from relay.admin.examples import SOURCE
+from relay.admin.fields import Described, Moment, example
 from relay.admin.pages import NameCursor, PageQuery, decode_cursor, json_response, page_response
 from relay.admin.problems import not_found
 from relay.admin.requests import read_query
@@ -31,33 +33,55 @@ class SourceInfo:
     interval_s: float
 
 
-class SourceOut(BaseModel):
+class SourceError(Described):
+    """Why the last poll has failed."""
+
+    reason: str
+    """A short, stable word: `timeout`, `http_status`, …"""
+    detail: str
+    since: Moment
+    """When the trouble began."""
+
+
+class SourceOut(Described):
     """A source, what its last poll came to, and how far it was read."""
 
+    model_config = ConfigDict(json_schema_extra=example(SOURCE))
+
     name: str
-    kind: str
+    kind: Literal["lod", "learnosity"]
     interval_s: float
     status: Literal["pending", "ok", "failing", "degraded"]
-    watermark: str | None
+    """`pending` before the first poll, `degraded` after several failed ones in a row."""
+    watermark: Moment | None
+    """How far it was read completely."""
     lag_s: float | None
-    last_poll_at: str | None
-    last_good_poll_at: str | None
+    """Age of the watermark in seconds."""
+    last_poll_at: Moment | None
+    last_good_poll_at: Moment | None
     failures: int
-    error: dict[str, str] | None
+    """Failed polls since the last good one."""
+    error: SourceError | None
     rows: int
+    """Rows of the last good poll, …"""
     entities: int
+    """… and the entities known after it."""
     open_entities: int
     older_rows: int
+    """Rows that were ignored because a newer one is known."""
     invalid_rows: dict[str, int]
+    """Rows that could not be read, by reason."""
     held_back: int
     """Changes that wait for a second poll to agree, because so many at once are implausible."""
 
 
-class PollOut(BaseModel):
+class PollOut(Described):
     """A poll was asked for."""
 
+    model_config = ConfigDict(json_schema_extra=example({"source": "lod", "requested_at": "2026-11-21T17:00:00.123Z"}))
+
     source: str
-    requested_at: str
+    requested_at: Moment
 
 
 class Sources:
@@ -72,7 +96,7 @@ class Sources:
         """Its part of the table."""
         path, found = "/v1/sources", {200: SourceOut}
         return (
-            Route("GET", path, self._list, "List the sources with their freshness", found, query=PageQuery),
+            Route("GET", path, self._list, "List the sources with their freshness", found, query=PageQuery, page=True),
             Route("GET", f"{path}/{{name}}", self._get, "Show a source", found),
             Route("POST", f"{path}/{{name}}/poll", self._poll, "Poll a source now", {202: PollOut}),
         )

@@ -1,15 +1,12 @@
-"""What a subscriber may look like from outside: validation on the way in, nothing secret on the way out."""
+"""What may be said of a subscriber, and its validation."""
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Annotated, Any, Final, Literal, cast
 
-import msgspec
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -17,14 +14,17 @@ from pydantic import (
     SecretStr,
     StringConstraints,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
 )
 
-from relay.core.addresses import UrlRefusedError
-from relay.core.catalogue import covers_any, nearest
-from relay.core.rotation import DEFAULT_OVERLAP_S, MAX_OVERLAP_S, alive
+from relay.admin.examples import NEW_SUBSCRIBER, SUBSCRIBER_CHANGE
+from relay.admin.fields import Described, example
+from relay.core.addresses import MAX_URL_BYTES, UrlRefusedError
+from relay.core.catalogue import covers_any, nearest, patterns
+from relay.core.rotation import DEFAULT_OVERLAP_S, MAX_OVERLAP_S
 from relay.core.signing import InvalidSecretError, Scheme, format_secret, secret_key
-from relay.core.subscriber import Filter, Format, Subscriber
+from relay.core.subscriber import Filter, Format
 
 MAX_WAIT_S: Final = 7 * 86_400
 MAX_HEADERS: Final = 20
@@ -35,8 +35,17 @@ _RESERVED: Final = frozenset(
     {"connection", "expect", "host", "http2-settings", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
     | {"user-agent", "accept-encoding"}
 )
+_MAX_NUMBER: Final = 2**53 - 1
 OWN_KEY_PAIR: Final = "is for signature v1: for v1a the relay makes the key pair itself, leave it out"
 _RESERVED_PREFIXES: Final = ("content-", "webhook-", "proxy-")
+_PATTERN: Final = (
+    "A type's name; `*` last stands for one or more segments, `*` first for one, `*` alone for every type."
+)
+_BASE64: Final = (
+    "^(whsec_)?((?:[A-Za-z0-9+/]{4}){8,21}|(?:[A-Za-z0-9+/]{4}){8,20}[A-Za-z0-9+/]{3}="
+    "|(?:[A-Za-z0-9+/]{4}){8,21}[A-Za-z0-9+/]{2}==)$"
+)
+"""Base64 of 24 to 64 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +68,8 @@ def event_type_pattern(value: str) -> str:
 
 
 def _number_as_text(value: object) -> object:
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    number = isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _MAX_NUMBER
+    return str(value) if number else value
 
 
 def _header_name(value: str) -> str:
@@ -87,54 +97,93 @@ def _short(value: float) -> int | float:
     return int(value) if value.is_integer() else value
 
 
-Number = Annotated[float, PlainSerializer(_short)]
+Number = Annotated[float, PlainSerializer(_short), WithJsonSchema({"type": "number"}, mode="serialization")]
 """Written as 15, not as 15.0."""
-Pattern = Annotated[str, StringConstraints(max_length=100), AfterValidator(event_type_pattern)]
+Pattern = Annotated[
+    str,
+    StringConstraints(max_length=100),
+    AfterValidator(event_type_pattern),
+    WithJsonSchema({"title": "EventTypePattern", "description": _PATTERN, "type": "string", "enum": patterns()}),
+]
 Id = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Ids = Annotated[list[Id], Field(max_length=100)]
-NumberedIds = Annotated[list[Annotated[Id, BeforeValidator(_number_as_text)]], Field(max_length=100)]
-HeaderName = Annotated[str, AfterValidator(_header_name)]
-HeaderValue = Annotated[str, AfterValidator(_header_value)]
+NumberedId = Annotated[
+    Id,
+    BeforeValidator(_number_as_text),
+    WithJsonSchema(
+        {
+            "type": ["string", "integer"],
+            "minLength": 1,
+            "maxLength": 200,
+            "minimum": -_MAX_NUMBER,
+            "maximum": _MAX_NUMBER,
+        },
+        mode="validation",
+    ),
+]
+NumberedIds = Annotated[list[NumberedId], Field(max_length=100)]
+HeaderName = Annotated[
+    str, AfterValidator(_header_name), WithJsonSchema({"type": "string", "pattern": f"^{_TOKEN.pattern}$"})
+]
+HeaderValue = Annotated[
+    str, AfterValidator(_header_value), WithJsonSchema({"type": "string", "pattern": f"^{_VALUE.pattern}$"})
+]
 Wait = Annotated[Number, Field(gt=0, le=MAX_WAIT_S, allow_inf_nan=False)]
 
 
-class FilterIn(BaseModel):
+class FilterIn(Described):
     """Conditions on an event; an empty list means any, and all that are not empty must hold."""
 
     model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True)
 
-    sources: Ids = []
-    user_ids: Ids = []
-    class_ids: Ids = []
-    lab_profile_ids: NumberedIds = []
-    activity_ids: Ids = []
+    sources: Ids = Field(default=[])
+    """Names of configured sources."""
+    user_ids: Ids = Field(default=[])
+    class_ids: Ids = Field(default=[])
+    lab_profile_ids: NumberedIds = Field(default=[])
+    activity_ids: Ids = Field(default=[])
     from_: Ids = Field(default=[], alias="from")
-    to: Ids = []
+    """Status before, in the upstream's words, …"""
+    to: Ids = Field(default=[])
+    """… and after."""
 
 
-class SubscriberIn(BaseModel):
-    """What can be set. With a `UrlPolicy` as context the URL comes out normalised."""
+class SubscriberIn(Described):
+    """What can be set."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, hide_input_in_errors=True, json_schema_extra=example(SUBSCRIBER_CHANGE)
+    )
 
-    url: str
+    url: str = Field(json_schema_extra={"format": "uri", "maxLength": MAX_URL_BYTES})
+    """https, on port 443 unless the relay is configured otherwise, without credentials and fragment."""
     description: str = Field(default="", max_length=1000)
     enabled: bool = True
+    """Whether to send; while it is off, events wait in the log."""
     event_types: list[Pattern] = Field(default=["*"], min_length=1, max_length=50)
     filter: FilterIn = FilterIn()
     headers: dict[HeaderName, HeaderValue] = Field(default={}, max_length=MAX_HEADERS)
+    """Sent with every webhook. Case does not count; the relay's own and the connection's cannot be set."""
     format: Format = "standard"
+    """The payload as it is, or as a CloudEvents 1.0 structured event."""
     signature: Scheme = "v1"
+    """HMAC-SHA256 with a shared secret, or ed25519 with the relay's key pair."""
     ordering: Literal["none"] = "none"
     max_in_flight: int = Field(default=16, ge=1, le=256)
+    """Attempts under way at once."""
     rate_per_s: Number | None = Field(default=None, gt=0, le=10_000, allow_inf_nan=False)
+    """Attempts per second; null: no limit."""
     timeout_s: Number = Field(default=15.0, ge=1, le=60, allow_inf_nan=False)
+    """Bounds one attempt."""
     retry_schedule_s: list[Wait] | None = Field(default=None, min_length=1, max_length=50)
+    """Delays in seconds after attempt 1, 2, …; null: the relay's."""
     include_pii: bool = False
+    """Whether records hold their IP address and geolocation fields."""
 
     @field_validator("url")
     @classmethod
     def _url(cls, value: str, info: ValidationInfo) -> str:
+        """With a `UrlPolicy` as context it comes out normalised."""
         policy = cast("UrlPolicy", info.context)
         if value == policy.keep:
             return value
@@ -167,13 +216,27 @@ class SubscriberIn(BaseModel):
         return values
 
 
-Secret = Annotated[SecretStr, Field(strict=False), AfterValidator(_secret)]
+Secret = Annotated[
+    SecretStr,
+    Field(strict=False),
+    AfterValidator(_secret),
+    WithJsonSchema({"type": "string", "format": "password", "writeOnly": True, "pattern": _BASE64}),
+]
 
 
 class NewSubscriber(SubscriberIn):
     """A registration; a `secret` may be brought along, but not a private key: that one never leaves the relay."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            **example(NEW_SUBSCRIBER),
+            "if": {"properties": {"signature": {"const": "v1a"}}, "required": ["signature"]},
+            "then": {"properties": {"secret": {"type": "null"}}},
+        }
+    )
+
     secret: Secret | None = None
+    """`whsec_` and base64 of 24 to 64 bytes; left out, it is made."""
 
     @field_validator("secret")
     @classmethod
@@ -183,85 +246,14 @@ class NewSubscriber(SubscriberIn):
         return value
 
 
-class RotateIn(BaseModel):
+class RotateIn(Described):
     """How to rotate."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, hide_input_in_errors=True, json_schema_extra=example({"overlap_s": 86_400})
+    )
 
     overlap_s: Number = Field(default=DEFAULT_OVERLAP_S, ge=0, le=MAX_OVERLAP_S, allow_inf_nan=False)
     """Seconds for which what signs now signs too, but none of it for longer than it was going to; 0 ends it at once."""
     secret: Secret | None = None
     """The new one; left out, it is made (and always for `v1a`)."""
-
-
-class PreviousKey(BaseModel):
-    """A public key that is being rotated out."""
-
-    public_key: str
-    until: str
-
-
-class StateOut(BaseModel):
-    """How deliveries have been going."""
-
-    status: Literal["ok", "failing", "disabled"]
-    reason: str | None
-    failing_since: str | None
-
-
-class SubscriberOut(BaseModel):
-    """A subscriber as it is shown."""
-
-    id: str
-    url: str
-    description: str
-    enabled: bool
-    event_types: list[str]
-    filter: FilterIn
-    headers: dict[str, str]
-    format: Format
-    signature: Scheme
-    public_key: str | None
-    """`whpk_…`: what verifies `v1a`; null for `v1`."""
-    previous_public_keys: list[PreviousKey]
-    """After a rotation: those that verify until its overlap ends, the latest first."""
-    ordering: Literal["none", "entity"]
-    max_in_flight: int
-    rate_per_s: Number | None
-    timeout_s: Number
-    retry_schedule_s: list[Number] | None
-    include_pii: bool
-    state: StateOut
-    created_at: str
-    updated_at: str
-
-
-class SecretSubscriber(SubscriberOut):
-    """A subscriber with a new secret, which no other answer holds."""
-
-    secret: str | None
-    """Null for `v1a`: its receiver needs the public key only."""
-
-
-class PatchedSubscriber(SubscriberOut):
-    """A subscriber after a change; with a `secret` only if it has changed from `v1a` to `v1`."""
-
-    secret: str | None = None
-
-
-def shown(subscriber: Subscriber, now: datetime) -> dict[str, Any]:
-    """Everything but the secrets; of the key pairs the public keys that verify at `now`."""
-    keys = [one for one in alive(subscriber.secrets, now) if one.public_key is not None]
-    fields = {
-        **msgspec.to_builtins(subscriber),
-        "public_key": next((one.public_key for one in keys if one.until is None), None),
-        "previous_public_keys": [{"public_key": one.public_key, "until": one.until} for one in keys if one.until],
-    }
-    document = SubscriberOut.model_validate_json(msgspec.json.encode(fields))
-    return document.model_dump(mode="json", by_alias=True)
-
-
-def settable(subscriber: Subscriber) -> dict[str, Any]:
-    """What a merge patch is applied to."""
-    document = msgspec.json.decode(msgspec.json.encode(subscriber))
-    return {name: document[name] for name in SubscriberIn.model_fields}

@@ -11,22 +11,12 @@ from pydantic import ValidationError
 from relay.admin.merge_patch import merge, unknown_fields
 from relay.admin.pages import PageQuery, json_response, page_of
 from relay.admin.problems import FieldError, ProblemError, from_validation, invalid, not_found
-from relay.admin.requests import JSON_TYPES, names, read_object, read_query
+from relay.admin.requests import PATCH_TYPES, names, read_object, read_query
 from relay.admin.routes import Route
 from relay.admin.security import audit
 from relay.admin.signing_keys import SigningKeys
-from relay.admin.subscriber_schema import (
-    OWN_KEY_PAIR,
-    NewSubscriber,
-    PatchedSubscriber,
-    RotateIn,
-    SecretSubscriber,
-    SubscriberIn,
-    SubscriberOut,
-    UrlPolicy,
-    settable,
-    shown,
-)
+from relay.admin.subscriber_schema import OWN_KEY_PAIR, NewSubscriber, RotateIn, SubscriberIn, UrlPolicy
+from relay.admin.subscriber_shown import PatchedSubscriber, SecretSubscriber, SubscriberOut, settable, shown
 from relay.clock import Clock
 from relay.core.events import rfc3339
 from relay.core.notice import change_state
@@ -34,7 +24,6 @@ from relay.core.rotation import TooManySecretsError
 from relay.core.subscriber import State, Subscriber
 from relay.store.registry import ChangedMeanwhileError, RegistryStore
 
-PATCH_TYPES: Final = ("application/merge-patch+json", *JSON_TYPES)
 _ALPHABET: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 _ID_LENGTH: Final = 22
 _TRIES: Final = 4
@@ -73,14 +62,17 @@ class Subscribers:
         """Its part of the table."""
         path, one = "/v1/subscribers", "/v1/subscribers/{id}"
         found, changed, rotated = {200: SubscriberOut}, {200: PatchedSubscriber}, {200: SecretSubscriber}
+        change = "Change a subscriber (JSON Merge Patch)"
         rotate = "Let a new secret or key pair sign, and the old ones with it until the overlap ends"
         return (
             Route("POST", path, self._create, "Register a subscriber", {201: SecretSubscriber}, body=NewSubscriber),
-            Route("GET", path, self._list, "List subscribers", found, query=PageQuery),
+            Route("GET", path, self._list, "List subscribers", found, query=PageQuery, page=True),
             Route("GET", one, self._get, "Show a subscriber", found),
-            Route("PATCH", one, self._patch, "Change a subscriber (JSON Merge Patch)", changed, body=SubscriberIn),
-            Route("DELETE", one, self._delete, "Remove a subscriber and what waits for it", {204: None}),
-            Route("POST", f"{one}/rotate-secret", self._rotate, rotate, rotated, body=RotateIn),
+            Route("PATCH", one, self._patch, change, changed, body=SubscriberIn, problems=(409,)),
+            Route(
+                "DELETE", one, self._delete, "Remove a subscriber and what waits for it", {204: None}, problems=(409,)
+            ),
+            Route("POST", f"{one}/rotate-secret", self._rotate, rotate, rotated, body=RotateIn, body_optional=True),
             Route("POST", f"{one}/enable", self._enable, "Send to a subscriber again", found),
             Route("POST", f"{one}/disable", self._disable, "Stop sending; its events wait in the log", found),
         )

@@ -176,6 +176,17 @@ def covers_any(pattern: str) -> bool:
     return any(type_matches(pattern, name) for name in known_types())
 
 
+def patterns() -> Sequence[str]:
+    """Every pattern that can match: what `covers_any` accepts, and nothing else."""
+    found = set[str]()
+    for name in known_types():
+        first, *rest = name.split(".")
+        for parts in ([first, *rest], ["*", *rest]):
+            found.add(".".join(parts))
+            found.update(".".join([*parts[:at], "*"]) for at in range(len(parts)))
+    return sorted(found)
+
+
 def nearest(pattern: str) -> Sequence[str]:
     """Up to three types that may have been meant by a pattern that matches none."""
     return difflib.get_close_matches(pattern, known_types(), 3, 0.5)

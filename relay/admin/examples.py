@@ -1,0 +1,106 @@
+"""What the API's objects look like, for its description; every one is tested against its schema."""
+
+import json
+from typing import Any, Final
+
+from relay.core.catalogue import catalogue
+
+_SUBSCRIBER_ID: Final = "sub_tjeh81l6cd5glr0zt8m1ak"
+_SECRET: Final = "whsec_aqxg4h6rBIy/Qks6QqVjL5d7ir/5UAf7QsdKYD/QwJE="  # noqa: S105 - it signs nothing
+_AT: Final = "2026-11-21T17:00:00.123Z"
+
+EVENT: Final[dict[str, Any]] = json.loads(catalogue()["lab.completed"].example)
+CURSOR: Final = "WyJldmVudCIsMTc5NTI4MDQwMDEyMywwXQ"
+_EVENT_ID: Final = str(EVENT["data"]["event_id"])
+EVENT_TYPE: Final[dict[str, Any]] = {
+    "type": "lab.completed",
+    "description": catalogue()["lab.completed"].description,
+    "schema": {"type": "object", "properties": {"type": {"const": "lab.completed"}}},
+    "example": EVENT,
+}
+
+FILTER: Final[dict[str, Any]] = {
+    "sources": ["lod"],
+    "user_ids": [],
+    "class_ids": ["cls-7"],
+    "lab_profile_ids": [],
+    "activity_ids": [],
+    "from": [],
+    "to": [],
+}
+NEW_SUBSCRIBER: Final[dict[str, Any]] = {
+    "url": "https://lms.example.org/hooks",
+    "event_types": ["lab.*", "session.completed"],
+    "filter": {"sources": ["lod"], "class_ids": ["cls-7"]},
+}
+SUBSCRIBER_CHANGE: Final[dict[str, Any]] = {"url": "https://lms.example.org/hooks", "timeout_s": 30}
+SUBSCRIBER: Final[dict[str, Any]] = {
+    "id": _SUBSCRIBER_ID,
+    "url": "https://lms.example.org/hooks",
+    "description": "",
+    "enabled": True,
+    "event_types": ["lab.*", "session.completed"],
+    "filter": FILTER,
+    "headers": {"X-Tenant": "a"},
+    "format": "standard",
+    "signature": "v1",
+    "public_key": None,
+    "previous_public_keys": [],
+    "ordering": "none",
+    "max_in_flight": 16,
+    "rate_per_s": None,
+    "timeout_s": 15,
+    "retry_schedule_s": None,
+    "include_pii": False,
+    "state": {"status": "ok", "reason": None, "failing_since": None},
+    "created_at": _AT,
+    "updated_at": _AT,
+}
+SECRET_SUBSCRIBER: Final[dict[str, Any]] = {**SUBSCRIBER, "secret": _SECRET}
+
+_TEST_ATTEMPT: Final[dict[str, Any]] = {
+    "attempt_no": 1,
+    "at": _AT,
+    "outcome": "status",
+    "status_code": 500,
+    "duration_ms": 41,
+    "dns_ms": 2,
+    "connect_ms": 11,
+    "first_byte_ms": 27,
+    "detail": "HTTP 500",
+    "response_body": "try later",
+}
+PING: Final[dict[str, Any]] = {"event_id": "evt_vrwfcrpmkzptqt2bhqbkrz4ar4", "attempt": _TEST_ATTEMPT}
+ATTEMPT: Final[dict[str, Any]] = {**_TEST_ATTEMPT, "verdict": "retry", "next_attempt_at": "2026-11-21T17:00:05.423Z"}
+
+_DELIVERY: Final[dict[str, Any]] = {
+    "id": f"dlv_{_SUBSCRIBER_ID.removeprefix('sub_')}_{_EVENT_ID.removeprefix('evt_')}",
+    "event_id": _EVENT_ID,
+    "event_type": "lab.completed",
+    "event_at": _AT,
+    "subscriber_id": _SUBSCRIBER_ID,
+    "status": "pending",
+    "next_attempt_at": "2026-11-21T17:00:05.423Z",
+    "cause": None,
+}
+DELIVERY_SUMMARY: Final[dict[str, Any]] = {**_DELIVERY, "attempts": 1}
+DELIVERY: Final[dict[str, Any]] = {**_DELIVERY, "attempts": [ATTEMPT], "attempts_complete": True}
+
+SOURCE: Final[dict[str, Any]] = {
+    "name": "lod",
+    "kind": "lod",
+    "interval_s": 30.0,
+    "watermark": _AT,
+    "lag_s": 12.4,
+    "status": "ok",
+    "last_poll_at": _AT,
+    "last_good_poll_at": _AT,
+    "failures": 0,
+    "error": None,
+    "rows": 300,
+    "entities": 304,
+    "open_entities": 8,
+    "older_rows": 0,
+    "invalid_rows": {},
+    "held_back": 0,
+}
