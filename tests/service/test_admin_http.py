@@ -34,7 +34,7 @@ async def unfinished(api: Api, head: str) -> tuple[bytes, dict[str, Any]]:
 async def test_every_route_wants_a_token(redis_client: Redis) -> None:
     """Without one, or with a wrong one, 401 says how to send it; a path that does not exist tells no more."""
     async with admin_api(redis_client) as api:
-        routes = [(route.method, route.path) for route in api.http.app[ROUTES]]
+        routes = [(route.method, route.path) for route in api.http.app[ROUTES] if not route.public]
         assert len(routes) > 15
         for method, path in [*routes, ("GET", "/v1/nowhere"), ("OPTIONS", PATH)]:
             async with api.http.request(method, path.replace("{", "").replace("}", "")) as response:
