@@ -28,7 +28,7 @@ START = Place(0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One event as it stands in the log."""
+    """One event as it stands in the log; without a payload it was erased, and is for nobody."""
 
     place: Place
     event_id: str
@@ -37,6 +37,11 @@ class Entry:
     entity_id: str
     payload: bytes
     private: bytes
+
+    @property
+    def erased(self) -> bool:
+        """Whether what it said was erased, because it spoke of a learner who is to be forgotten."""
+        return not self.payload
 
 
 class Attempt(msgspec.Struct, frozen=True, array_like=True):

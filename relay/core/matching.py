@@ -51,7 +51,9 @@ def wants_type(subscriber: Subscriber, event_type: str) -> bool:
 
 
 def filter_refusal(condition: Filter, payload: bytes) -> str | None:
-    """Name of the first condition that an event does not meet, or None if it meets all."""
+    """Name of the first condition that an event does not meet, or None if it meets all; an erased one meets none."""
+    if not payload:
+        return "erased"
     if condition == _ANY:
         return None
     data = _decode(payload).data

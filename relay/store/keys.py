@@ -7,7 +7,8 @@
 | epoch | string | the highest fencing token ever given |
 | fence:<source> | string | `token:observation` of the latest mint |
 | st:<source>:<bucket> | hash | entity → packed snapshot |
-| log | stream | the events |
+| log | stream | the events: what names them |
+| pay | hash | place in the log → what the event says (payload and private fields) |
 | ix:<bucket> | hash | event id → place in the log |
 | ctl | stream | changes of the registry, wake-ups |
 | sub | hash | subscribers |
@@ -38,6 +39,7 @@ class Keys:
         self.lease = prefix + "lease"
         self.epoch = prefix + "epoch"
         self.log = prefix + "log"
+        self.payloads = prefix + "pay"
         self.ctl = prefix + "ctl"
         self.sub = prefix + "sub"
         self.gate = prefix + "gate"

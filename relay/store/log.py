@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from relay.core.log import START, Entry, Place
 from relay.store.keys import Keys
+from relay.store.payloads import entry_of, with_contents
 from relay.store.scripts import Client, Scripts, register
 
 TRIM_BATCH = 500
@@ -45,7 +46,7 @@ class LogStore:
             {self._keys.log: str(log), self._keys.ctl: str(control)}, count=count, block=block_ms
         )
         streams = {key.decode(): entries for key, entries in reply.items()}
-        entries = [_entry(place, fields) for place, fields in streams.get(self._keys.log, ())]
+        entries = await with_contents(self._client, self._keys, streams.get(self._keys.log, ()))
         messages = [
             (Place.parse(place), fields[b"k"].decode(), fields[b"v"].decode())
             for place, fields in streams.get(self._keys.ctl, ())
@@ -55,20 +56,24 @@ class LogStore:
     async def after(self, place: Place, until: Place, count: int) -> list[Entry]:
         """Up to `count` events after `place`, up to and including `until`."""
         found = await self._client.xrange(self._keys.log, f"({place}", str(until), count)
-        return [_entry(at, fields) for at, fields in found]
+        return await with_contents(self._client, self._keys, found)
 
     async def before(self, place: Place | None, count: int) -> list[Entry]:
         """Up to `count` events before `place` (None: from the end), newest first."""
         found = await self._client.xrevrange(self._keys.log, f"({place}" if place else "+", "-", count)
-        return [_entry(at, fields) for at, fields in found]
+        return await with_contents(self._client, self._keys, found)
 
     async def at(self, places: Sequence[Place]) -> list[Entry | None]:
         """The events at these places, None where one has been trimmed."""
         pipe = self._client.pipeline(transaction=False)
         for place in places:
             pipe.xrange(self._keys.log, str(place), str(place))
-        replies = await pipe.execute()
-        return [_entry(*found[0]) if found else None for found in replies]
+        if not places:
+            return []
+        pipe.hmget(self._keys.payloads, [str(place) for place in places])
+        *replies, contents = await pipe.execute()
+        pairs = zip(replies, contents, strict=True)
+        return [entry_of(found[0][0], found[0][1], content) if found else None for found, content in pairs]
 
     async def find(self, event_id: str) -> Entry | None:
         """The event with this id."""
@@ -88,6 +93,7 @@ class LogStore:
             pipe.hdel(self._keys.index(event_id), event_id)
         last = Place.parse(old[-1][0])
         pipe.xtrim(self._keys.log, minid=f"{last.ms}-{last.no + 1}", approximate=False)
+        pipe.hdel(self._keys.payloads, *(place for place, _ in old))  # last: until then it would look erased
         await pipe.execute()
         return len(old)
 
@@ -105,15 +111,3 @@ class LogStore:
         pipe.execute_command("WAIT", count, timeout_ms)
         _, reached = await pipe.execute()
         return bool(reached >= count)
-
-
-def _entry(place: bytes, fields: dict[bytes, bytes]) -> Entry:
-    return Entry(
-        Place.parse(place),
-        fields[b"i"].decode(),
-        fields[b"t"].decode(),
-        fields[b"s"].decode(),
-        fields[b"e"].decode(),
-        fields[b"p"],
-        fields.get(b"x", b""),
-    )

@@ -7,6 +7,7 @@ from typing import Any
 from relay.core.errors import RelayError
 from relay.core.model import Change
 from relay.store.keys import STATE_BUCKETS, Keys
+from relay.store.payloads import pack_content
 from relay.store.scripts import Client, Scripts
 
 LOAD_BATCH = 512
@@ -77,7 +78,7 @@ class SnapshotStore:
         `meta` is written too if nothing was in conflict. `last` is the observation that this token is known to have
         written last. Raises `FencedError`, and `LostTailError` if the store has forgotten that one.
         """
-        keys = [self._keys.fence(fence_of), self._keys.log, self._keys.meta]
+        keys = [self._keys.fence(fence_of), self._keys.log, self._keys.meta, self._keys.payloads]
         numbers: dict[str, int] = {}
 
         def number(key: str) -> int:
@@ -93,7 +94,7 @@ class SnapshotStore:
             for event in change.events:
                 index = number(self._keys.index(event.id))
                 args += (index, event.id, event.type, event.source, event.entity_id)
-                args += (event.payload, event.private)
+                args.append(pack_content(event.payload, event.private))
         pairs = list((meta or {}).items())
         args += (len(pairs), *(text for pair in pairs for text in pair))
         verdict, *counts = await self._scripts.mint(keys, args)

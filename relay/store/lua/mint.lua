@@ -1,9 +1,9 @@
 -- Commit snapshots together with the events that tell of them: no crash separates the two.
 --
--- KEYS  1 fence   2 log   3 meta   4.. state buckets and index buckets
+-- KEYS  1 fence   2 log   3 meta   4 payloads   5.. state buckets and index buckets
 -- ARGV  token, observation, observation that this token wrote last ('' = unknown),
 --       n, then per change: key number, entity, expected snapshot ('' = none), new snapshot ('' = remove), m,
---          then per event: key number of its index bucket, id, type, source, entity, payload, private fields,
+--          then per event: key number of its index bucket, id, type, source, entity, what it says (payload and private fields),
 --       n, then n pairs of meta field and value (written only if no change was in conflict)
 -- Returns  {'FENCED'}  a newer holder or a newer observation has written: nothing was changed
 --          {'LOST'}    the fence stands before that last observation: the store has lost a tail; nothing was changed
@@ -18,6 +18,7 @@ if token < t or (token == t and observation < o) then return { 'FENCED' } end
 if last and (t < token or o < last) then return { 'LOST' } end
 redis.call('XLEN', KEYS[2])
 redis.call('HLEN', KEYS[3])
+redis.call('HLEN', KEYS[4])
 
 local at = 3
 local function take()
@@ -41,7 +42,7 @@ for _ = 1, tonumber(take()) do
   local stored = current(bucket, entity)
   local events = {}
   for m = 1, tonumber(take()) do
-    local event = { key(), take(), take(), take(), take(), take(), take() }
+    local event = { key(), take(), take(), take(), take(), take() }
     redis.call('HLEN', event[1])
     events[m] = event
   end
@@ -64,12 +65,10 @@ for _, change in ipairs(changes) do
   local bucket, entity, new, events = change[1], change[2], change[3], change[4]
   if new == '' then redis.call('HDEL', bucket, entity) else redis.call('HSET', bucket, entity, new) end
   for _, event in ipairs(events) do
-    local index, id, kind, source, subject, payload, private = unpack(event)
-    local fields = { 'i', id, 't', kind, 's', source, 'e', subject, 'p', payload }
-    if private ~= '' then
-      fields[11], fields[12] = 'x', private
-    end
-    redis.call('HSET', index, id, redis.call('XADD', KEYS[2], '*', unpack(fields)))
+    local index, id, kind, source, subject, content = unpack(event)
+    local place = redis.call('XADD', KEYS[2], '*', 'i', id, 't', kind, 's', source, 'e', subject)
+    redis.call('HSET', index, id, place)
+    redis.call('HSET', KEYS[4], place, content)
   end
 end
 if #conflicts == 0 then
