@@ -12,10 +12,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from relay import __version__, app, identity, listen, upstreams
+from relay import __version__, app, conformance, identity, listen, upstreams
 from relay.core.errors import RelayError
 from relay.settings import Address, Settings, effective, load
 from relay.telemetry import configure_logging
+from relay.terminal import paint_for
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,6 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 0
+    except BrokenPipeError:  # `relay listen | head -3`; what is left in the buffer has nowhere to go
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     return code
 
 
@@ -62,12 +66,16 @@ def _sandbox(arguments: argparse.Namespace) -> int:
 
 def _listen(arguments: argparse.Namespace) -> int:
     async def serve() -> int:
+        stop = asyncio.Event()
         receiver = listen.Listener(
             host=arguments.host,
             port=arguments.port,
             secrets=arguments.secret or _sandbox_secrets(),
             as_json=arguments.json,
             out=sys.stdout,
+            behaviour=listen.behaviour_of(arguments),
+            paint=paint_for(sys.stdout, os.environ),
+            gone=stop.set,
         )
         try:
             await receiver.start()
@@ -75,11 +83,20 @@ def _listen(arguments: argparse.Namespace) -> int:
             where = Address(host=arguments.host, port=arguments.port)
             option = "--port" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "--host"
             raise RelayError(f"cannot listen on {where} ({upstreams.why_not(error)}); try another {option}") from None
-        await _until_stopped()
+        await _until_stopped(stop)
         await receiver.stop()
+        sys.stdout.flush()  # raises, if nobody reads it any more
+        print(f"relay: {receiver.summary()}", file=sys.stderr)
         return 0
 
     return asyncio.run(serve())
+
+
+def _conformance(arguments: argparse.Namespace) -> int:
+    try:
+        return asyncio.run(conformance.run(arguments, sys.stdout, sys.stderr, paint_for(sys.stdout, os.environ)))
+    except KeyboardInterrupt:
+        return 1  # nothing was found out
 
 
 def _sandbox_secrets() -> list[str]:
@@ -92,8 +109,8 @@ def _sandbox_secrets() -> list[str]:
     return [identity.sandbox_secret(data_dir)]
 
 
-async def _until_stopped() -> None:
-    stop = asyncio.Event()
+async def _until_stopped(stop: asyncio.Event | None = None) -> None:
+    stop = stop or asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await stop.wait()
@@ -178,11 +195,12 @@ def _parser() -> argparse.ArgumentParser:
     receiver = commands.add_parser("listen", help="a receiver for development that verifies signatures")
     receiver.add_argument("--host", default="127.0.0.1", metavar="HOST", help="where to listen (default: 127.0.0.1)")
     receiver.add_argument("--port", default=9000, type=_port, metavar="PORT", help="default: 9000")
-    receiver.add_argument(
-        "--secret", action="append", metavar="whsec_…", help="verify with this secret; may be repeated"
-    )
-    receiver.add_argument("--json", action="store_true", help="one JSON object a line")
+    listen.add_arguments(receiver)
     receiver.set_defaults(run=_listen)
+
+    exam = commands.add_parser("conformance", help="examine a receiver of yours, and say what to mend")
+    conformance.add_arguments(exam)
+    exam.set_defaults(run=_conformance)
     return parser
 
 
