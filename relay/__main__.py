@@ -24,12 +24,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         code: int = arguments.run(arguments)
+        sys.stdout.flush()
     except RelayError as error:
         print(f"relay: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 0
-    except BrokenPipeError:  # `relay listen | head -3`; what is left in the buffer has nowhere to go
+    except BrokenPipeError:  # `relay conformance … | head -3`: what is left in the buffer has nowhere to go
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return code
@@ -85,7 +86,6 @@ def _listen(arguments: argparse.Namespace) -> int:
             raise RelayError(f"cannot listen on {where} ({upstreams.why_not(error)}); try another {option}") from None
         await _until_stopped(stop)
         await receiver.stop()
-        sys.stdout.flush()  # raises, if nobody reads it any more
         print(f"relay: {receiver.summary()}", file=sys.stderr)
         return 0
 

@@ -90,7 +90,7 @@ class Exam:
         try:
             async with (
                 ClientSession(timeout=timeout, auto_decompress=False, cookie_jar=DummyCookieJar()) as session,
-                session.get(self._url, allow_redirects=False) as answer,
+                session.get(self._url, headers=self._forge.headers, allow_redirects=False) as answer,
             ):
                 return answer.status
         except FAILURES:

@@ -119,6 +119,8 @@ def _mend(check: Check, reply: Reply) -> str:
         return "subscribe with the URL that it redirects to: redirects are never followed"
     if reply.outcome is Outcome.TIMEOUT:
         return f"queue the work, answer, then do it; {check.mend}"
+    if reply.status == _TOO_MANY:
+        return "raise its limit, or set the subscriber's rate_per_s and max_in_flight below it"
     if reply.status == _GONE:
         return f"410 disables a subscriber at once, so keep it for the end of a receiver's life; {check.mend}"
     return check.mend

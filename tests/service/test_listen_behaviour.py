@@ -1,7 +1,6 @@
 """The development receiver told to misbehave, to wait, or to pass webhooks on."""
 
 import asyncio
-import contextlib
 import io
 import json
 import time
@@ -11,14 +10,16 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
-from multidict import CIMultiDict
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from relay.core.addresses import UrlRefusedError
 from relay.core.signing import sign
 from relay.listen import Behaviour, Listener
+from relay.listen.check import RejectedError
 from relay.listen.forward import Forwarder
 from relay.terminal import in_colour
 from tests.helpers import free_port, wait_until
+from tests.service.raw_server import Peer, serving
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 NOW_S = 1_794_589_200
@@ -28,7 +29,7 @@ PAYLOAD = b'{"type": "lab.completed",  "data": {"entity": {"kind": "lab_instance
 def listener(*secrets: str, behaviour: Behaviour, **more: Any) -> tuple[Listener, io.StringIO]:
     """Make a receiver on a free port whose clock stands still."""
     out = io.StringIO()
-    given = {"port": 0, "as_json": False, "now_s": lambda: NOW_S} | more
+    given: dict[str, Any] = {"port": 0, "as_json": False, "now_s": lambda: NOW_S, **more}
     return Listener(secrets=secrets, out=out, behaviour=behaviour, **given), out
 
 
@@ -133,12 +134,12 @@ async def test_an_application_gets_the_same_bytes_and_headers_and_its_answer_is_
     receiver, out = listener(SECRET, behaviour=Behaviour(forward=application.url))
     headers = signed() | {"User-Agent": "relay/1", "Content-Type": "application/json", "X-Tenant": "a"}
     hop = {"Connection": "keep-alive, X-Hop", "X-Hop": "1", "TE": "trailers"}
-    async with receiver:
-        async with (
-            aiohttp.ClientSession(skip_auto_headers=["Accept", "Accept-Encoding"]) as session,
-            session.post(receiver.url + "other", data=PAYLOAD, headers=headers | hop) as answer,
-        ):
-            assert (answer.status, await answer.text(), answer.headers["X-App"]) == (202, "queued", "1")
+    async with (
+        receiver,
+        aiohttp.ClientSession(skip_auto_headers=["Accept", "Accept-Encoding"]) as session,
+        session.post(receiver.url + "other", data=PAYLOAD, headers=headers | hop) as answer,
+    ):
+        assert (answer.status, await answer.text(), answer.headers["X-App"]) == (202, "queued", "1")
     [(got, body)] = application.requests
     assert body == PAYLOAD
     host = application.url.split("/")[2]
@@ -180,31 +181,32 @@ async def test_a_dead_application_is_502_with_the_reason() -> None:
     assert "ECONNREFUSED" in line["reason"]
 
 
-async def test_an_application_that_never_answers_or_never_ends_is_502(application: Application) -> None:
-    """Time and size of its answer are bounded."""
-    forever = asyncio.Event()
+async def test_an_application_whose_answer_never_ends_is_502() -> None:
+    """No more of an answer is read than a bound."""
 
-    class Endless(web.StreamResponse):
-        async def prepare(self, request: web.BaseRequest) -> Any:
-            writer = await super().prepare(request)
-            with contextlib.suppress(ConnectionError):
-                while not forever.is_set():
-                    await self.write(b"x" * 65536)
-            return writer
+    async def flood(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\n\r\n")
+        while True:
+            await peer.send(b"x" * 65536)
 
-    application.answer = Endless
-    receiver, out = listener(behaviour=Behaviour(forward=application.url))
-    async with receiver:
-        assert (await post(receiver.url, signed()))[0] == 502
-        assert "longer than" in out.getvalue()
-    forwarder = Forwarder(application.url, timeout_s=0.02)
-    receiver._forwarder = forwarder
-    forever.set()
-    silent = await asyncio.start_server(lambda *_: forever.wait(), "127.0.0.1", 0)
-    forwarder.url = "http://127.0.0.1:{}/".format(silent.sockets[0].getsockname()[1])
-    async with receiver, silent:
-        assert (await post(receiver.url, signed()))[0] == 502
-    assert "no complete answer in time" in out.getvalue()
+    async with serving(flood) as application:
+        receiver, out = listener(behaviour=Behaviour(forward=application.url.partition("?")[0]))
+        async with receiver:
+            assert (await post(receiver.url, signed()))[0] == 502
+    assert "longer than" in out.getvalue()
+
+
+async def test_an_application_that_does_not_answer_is_given_up_in_time() -> None:
+    """The wait is bounded, and the reason told."""
+    headers = CIMultiDictProxy(CIMultiDict(signed()))
+    async with serving(Peer.gone) as application:
+        forwarder = Forwarder(application.url, timeout_s=0.02)
+        await forwarder.start()
+        with pytest.raises(RejectedError, match="no complete answer in time") as caught:
+            await forwarder.send(headers, PAYLOAD)
+        await forwarder.close()
+    assert caught.value.status == 502
 
 
 async def test_forwarding_to_itself_ends_at_the_first_turn() -> None:
