@@ -18,6 +18,7 @@ SLOW_S: Final = 5.0
 _TOO_MANY: Final = 429
 _GONE: Final = 410
 _CLIENT_ERRORS: Final = range(400, 500)
+_SERVER_ERRORS: Final = range(500, 600)
 _SUCCESS: Final = range(200, 300)
 _SHOWN: Final = 3
 """Labels that a row names at most."""
@@ -108,13 +109,9 @@ def _text(reply: Reply) -> str:
 
 
 def _mend(check: Check, reply: Reply) -> str:
-    """What to change: what the answer itself says, else what the check is about."""
+    """What to change: what the answer itself says, and what the check is about."""
     if check.expected is Expectation.REFUSE:
-        if reply.status in _SUCCESS:
-            return check.mend
-        if reply.status == _TOO_MANY:
-            return "it limits its rate, so this cannot be told: raise the limit and run this again"
-        return f"refuse it on purpose, with 400 or 401, rather than by an error or a redirect; {check.mend}"
+        return _mend_refusal(check, reply)
     if reply.outcome is Outcome.REDIRECT:
         return "subscribe with the URL that it redirects to: redirects are never followed"
     if reply.outcome is Outcome.TIMEOUT:
@@ -123,4 +120,14 @@ def _mend(check: Check, reply: Reply) -> str:
         return "raise its limit, or set the subscriber's rate_per_s and max_in_flight below it"
     if reply.status == _GONE:
         return f"410 disables a subscriber at once, so keep it for the end of a receiver's life; {check.mend}"
+    if reply.status in _SERVER_ERRORS:
+        return f"it broke: its own log says where; {check.mend}"
     return check.mend
+
+
+def _mend_refusal(check: Check, reply: Reply) -> str:
+    if reply.status in _SUCCESS:
+        return check.mend
+    if reply.status == _TOO_MANY:
+        return "it limits its rate, so this cannot be told: raise the limit and run this again"
+    return f"refuse it on purpose, with 400 or 401, rather than by an error or a redirect; {check.mend}"

@@ -115,6 +115,7 @@ def replied(status: int | None = None, outcome: Outcome = Outcome.STATUS, detail
         ("unknown-type", replied(302, Outcome.REDIRECT), Verdict.FAIL, "never followed"),
         ("unknown-type", replied(None, Outcome.TIMEOUT), Verdict.FAIL, "queue the work"),
         ("unknown-type", replied(429), Verdict.FAIL, "rate_per_s"),
+        ("unknown-type", replied(500), Verdict.FAIL, "its own log"),
         ("unknown-type", replied(404), Verdict.FAIL, "unknown types"),
     ],
 )
