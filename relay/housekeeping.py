@@ -24,7 +24,7 @@ log = structlog.get_logger()
 
 
 class Housekeeping:
-    """Trims the log with its index, and the attempts of all shards."""
+    """Trims the log with its index, the attempts of all shards, and what waits for nobody."""
 
     def __init__(
         self,
@@ -60,6 +60,7 @@ class Housekeeping:
                 removed += trimmed
                 if trimmed < TRIM_BATCH:
                     break
+            await self._deliveries.drop_orphans(range(SHARDS))
             await self._deliveries.trim_attempts(range(SHARDS), now_ms - int(self._keep_attempts_s * 1000))
         except STORE_ERRORS as error:
             log.warning("housekeeping.store_error", error=type(error).__name__)

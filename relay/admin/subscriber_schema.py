@@ -24,7 +24,7 @@ from relay.core.addresses import MAX_URL_BYTES, UrlRefusedError
 from relay.core.catalogue import covers_any, nearest, patterns
 from relay.core.rotation import DEFAULT_OVERLAP_S, MAX_OVERLAP_S
 from relay.core.signing import InvalidSecretError, Scheme, format_secret, secret_key
-from relay.core.subscriber import Filter, Format
+from relay.core.subscriber import Filter, Format, Ordering
 
 MAX_WAIT_S: Final = 7 * 86_400
 MAX_HEADERS: Final = 20
@@ -168,7 +168,8 @@ class SubscriberIn(Described):
     """The payload as it is, or as a CloudEvents 1.0 structured event."""
     signature: Scheme = "v1"
     """HMAC-SHA256 with a shared secret, or ed25519 with the relay's key pair."""
-    ordering: Literal["none"] = "none"
+    ordering: Ordering = "none"
+    """`entity`: no event of an entity is attempted before the one before it was delivered, or is a dead letter."""
     max_in_flight: int = Field(default=16, ge=1, le=256)
     """Attempts under way at once."""
     rate_per_s: Number | None = Field(default=None, gt=0, le=10_000, allow_inf_nan=False)
@@ -191,13 +192,6 @@ class SubscriberIn(Described):
             return policy.normalise(value)
         except UrlRefusedError as error:
             raise ValueError(str(error)) from None
-
-    @field_validator("ordering", mode="before")
-    @classmethod
-    def _ordering(cls, value: object) -> object:
-        if value == "entity":
-            raise ValueError("entity is not available in this version: leave it out, or write none")
-        return value
 
     @field_validator("headers")
     @classmethod

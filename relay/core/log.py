@@ -24,6 +24,8 @@ class Place(NamedTuple):
 
 
 START = Place(0, 0)
+BEHIND_MS = 2**52
+"""In place of a due time: the delivery waits for an earlier event of its entity, and is due once that is settled."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,13 +68,16 @@ class Commits:
                     del self._board.shards[shard.number]
 
     async def _commit(self, shard: Shard) -> None:
-        keep_after_ms = self._leases.now_ms() - int(self._keep_attempts_s * 1000)
-        group = shard.close_group(self._board.tail)
+        now_ms = self._leases.now_ms()
+        keep_after_ms = now_ms - int(self._keep_attempts_s * 1000)
+        group = shard.close_group(self._board.tail, now_ms)
         if group:
             await self._deliveries.commit(
                 shard.number, shard.token, shard.next_mark, group, keep_after_ms, follows=shard.mark
             )
         shard.confirmed(self._clock.monotonic())
+        if group.due:
+            self._board.due.set()
 
     def _pause_s(self) -> float | None:
         """Seconds until an attempt becomes slow or a lagging cursor is to be moved; None: nothing to wait for."""

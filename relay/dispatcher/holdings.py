@@ -10,7 +10,7 @@ from functools import partial
 from typing import NamedTuple
 
 from relay.core.envelope import Receiver
-from relay.core.log import START, Entry, Place
+from relay.core.log import BEHIND_MS, START, Entry, Place
 from relay.dispatcher.board import Board
 from relay.dispatcher.lane import Lane
 from relay.dispatcher.receivers import Receivers
@@ -150,12 +150,17 @@ class Holdings:
             self._change(shard, lane, receiver)
 
     def _change(self, shard: Shard, lane: Lane, receiver: Receiver) -> None:
-        lane.adopt(receiver)
+        lane.adopt(receiver, self._board.tail)
         if lane.paused:
             lane.pause(self._board.tail)
         shard.release(lane, self._leases.now_ms())
-        self._board.due.set()
+        self._resume(shard, lane)
+
+    def _resume(self, shard: Shard, lane: Lane) -> None:
+        """Look at everything about a lane again."""
+        shard.wake_by(self._leases.now_ms())
         shard.touched.add(lane)
+        self._board.due.set()
         self._board.dirty.set()
         self._board.hungry.set()
         self._workers.employ(shard, lane)
@@ -168,11 +173,37 @@ class Holdings:
         try:
             for shard in list(self._board.shards.values()):
                 for lane in list(shard.lanes.values()):
+                    if lane.unsorted and not lane.in_flight:
+                        await self._sort(shard, lane)
                     if lane.hungry:
                         await self._feed_lane(shard, lane, chunks)
         except BaseException:
             self._board.hungry.set()  # whoever was not fed is still hungry
             raise
+
+    async def _sort(self, shard: Shard, lane: Lane) -> None:
+        """Learn which events of a lane wait for earlier ones, or forget it, as its subscriber wishes."""
+        wish = lane.receiver.subscriber.ordering
+        if shard.has_news_of(lane):
+            await self._commit(shard)
+        async with shard.lock:
+            if lane.in_flight or shard.has_news_of(lane):
+                return self._board.hungry.set()
+            stored = await self._deliveries.waiting_of(lane.id)
+            entries = await self._log.at([one.place for one, _ in stored])
+            if lane.closed or lane.receiver.subscriber.ordering != wish:
+                return self._board.hungry.set()
+            shard.claimed.difference_update(lane.names_in_chains())
+            if wish == "entity":
+                known = zip(stored, entries, strict=True)
+                lane.sort((one, due_ms, entry) for (one, due_ms), entry in known if entry is not None)
+            else:
+                lane.unsort()
+            for (one, due_ms), entry in zip(stored, entries, strict=True):
+                if due_ms >= BEHIND_MS and (wish != "entity" or entry is None):
+                    shard.wait(str(one), self._leases.now_ms())
+        self._resume(shard, lane)
+        return None
 
     async def _feed_lane(self, shard: Shard, lane: Lane, chunks: dict[Place, Chunk]) -> None:
         start = lane.read_to
@@ -199,7 +230,7 @@ def _fill(lane: Lane, chunk: Chunk, wanted: Callable[[Entry], bool]) -> None:
     for entry in chunk.entries:
         if wanted(entry):
             lane.offer(entry, START)
-            if lane.breaker.is_open:
+            if not lane.hungry and lane.breaker.is_open:
                 return
         lane.read_to = entry.place
     if len(chunk.entries) < FEED_CHUNK:

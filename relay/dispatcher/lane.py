@@ -8,12 +8,14 @@ tail of the log feeds it directly; one that falls behind is fed from the log by 
 """
 
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Iterable
 from datetime import datetime
 
 from relay.core.breaker import Breaker, Pace, Window
 from relay.core.envelope import Receiver
 from relay.core.log import Entry, Place, Waiting
+from relay.dispatcher.chains import Chains
+from relay.dispatcher.item import Item
 
 HIGH, LOW = 1000, 200
 """A live lane with more than HIGH entries waiting falls behind; one with fewer than LOW is fed again."""
@@ -22,23 +24,10 @@ RETRY_TURN = 4
 PROBES = 5
 """So many retries a lane that rests keeps at hand, to probe its subscriber with."""
 LANE_FULL = 200
+PASSED_OVER = 64
+"""So many events that wait for others are passed over, at the most, in search of one to probe with."""
 SHELF = 64
 """A subscriber to which nothing can be sent has hardly more retries than attempts were under way when it stopped."""
-
-
-@dataclass(slots=True, eq=False)
-class Item:
-    """A delivery to be attempted."""
-
-    entry: Entry
-    attempt_no: int
-    retry: str | None = None
-    """Its name among the waiting retries, if it stands there."""
-    holds_cursor: bool = True
-    """Whether the lane's position waits for it."""
-    probe: bool = False
-    """Whether it tries out a subscriber that has been failing."""
-    finished: bool = False
 
 
 class Lane:
@@ -64,6 +53,10 @@ class Lane:
         """When it failed first since it last answered well."""
         self.resting = False
         """Nothing may be sent, and nothing is fed, until the breaker lets a probe out."""
+        self.unsorted = receiver.subscriber.ordering == "entity"
+        """Which of its events wait for others is not known yet, or is to be forgotten: nothing is sent until it is."""
+        self._chains: Chains | None = None
+        self._passed_over = 0
         self._settled_to = cursor
         self._fresh: deque[Item] = deque()
         self._retries: deque[Item] = deque()
@@ -80,7 +73,8 @@ class Lane:
     @property
     def paused(self) -> bool:
         """Whether nothing can be sent: its position stands still, and the log keeps what it misses."""
-        return self.closed or self.gone or not (self.receiver.subscriber.enabled and self.receiver.keys)
+        subscriber = self.receiver.subscriber
+        return self.closed or self.gone or self.unsorted or not (subscriber.enabled and self.receiver.keys)
 
     @property
     def cap(self) -> int:
@@ -110,7 +104,7 @@ class Lane:
     @property
     def hungry(self) -> bool:
         """Whether it is to be fed from the log."""
-        low = 1 if self.breaker.is_open else LOW
+        low = int(self._passed_over < PASSED_OVER) if self.breaker.is_open else LOW
         return not (self.live or self.paused or self.resting) and len(self._fresh) < low
 
     @property
@@ -122,15 +116,21 @@ class Lane:
         """Queue an event for its first attempt; between `after` and it there is nothing for this subscriber."""
         if not self._order:
             self._settled_to = max(self.read_to, after)
-        self._fresh.append(Item(entry, 1))
+        item = Item(entry, 1)
         self._order.append(entry.place)
         self.read_to = entry.place
+        if self._chains is None or self._chains.admit(item):
+            self._fresh.append(item)
+        else:
+            self._passed_over += 1
         if len(self._fresh) > HIGH or self.paused:
             self.live = False
 
     def offer_retry(self, entry: Entry, waiting: Waiting) -> None:
         """Queue a delivery whose next attempt is due."""
-        self._retries.append(Item(entry, waiting.attempt_no, str(waiting), holds_cursor=False))
+        item = Item(entry, waiting.attempt_no, str(waiting), holds_cursor=False)
+        if self._chains is None or self._chains.admit(item):
+            self._retries.append(item)
 
     def shelve(self, waiting: Waiting) -> bool:
         """Leave a due retry where it stands until the subscriber may be sent to again; False: the shelf is full."""
@@ -155,25 +155,43 @@ class Lane:
     def take(self) -> Item | None:
         """The next delivery to attempt, if there is one; call it only when `wait_s` says now."""
         self._turn += 1
+        while item := self._next():
+            if self._chains is None or self._chains.begin(item):
+                self._passed_over = 0
+                self.pace.began()
+                item.probe = self.breaker.began()
+                return item
+        return None
+
+    def _next(self) -> Item | None:
         if self._retries and (not self._fresh or self.breaker.is_open or self._turn % RETRY_TURN == 0):
-            item = self._retries.popleft()
-        elif self._fresh:
-            item = self._fresh.popleft()
-        else:
-            return None
-        self.pace.began()
-        item.probe = self.breaker.began()
-        return item
+            return self._retries.popleft()
+        return self._fresh.popleft() if self._fresh else None
 
     def rest(self, tail: Place) -> None:
         """Stop until the breaker lets a probe out; what nobody has attempted is read from the log again."""
         self.resting = True
+        self._passed_over = 0
+        self._stop(tail)
+
+    def _stop(self, tail: Place) -> None:
+        """Take what nobody has attempted out of memory.
+
+        It is read from the log again, but for what others were taken after: that is put among the retries.
+        """
         self.pause(tail)
-        if self._fresh:
-            for _ in self._fresh:
-                self._order.pop()
-            self._fresh.clear()
+        fresh = [*self._fresh, *(self._chains.from_log() if self._chains else ())]
+        self._fresh.clear()
+        unattempted, dropped = {item.entry.place for item in fresh}, set[Place]()
+        while self._order and self._order[-1] in unattempted:
+            dropped.add(self._order.pop())
+        if dropped:
             self.read_to = self._order[-1] if self._order else self._settled_to
+        if self._chains:
+            self._chains.forget(dropped)
+            for item in fresh:
+                if item.entry.place not in dropped:
+                    self._chains.park(item)
 
     def hold(self, item: Item, tail: Place) -> bool:
         """Put a probe that failed back to where it was: it is the next event to be read.
@@ -188,6 +206,47 @@ class Lane:
         self.read_to = self._order[-1] if self._order else self._settled_to
         return True
 
+    def ended(self, item: Item, verdict: str, *, held: bool) -> None:
+        """Let those go on that waited for this event."""
+        if self._chains:
+            self._chains.end(item, verdict, held=held)
+
+    def parked(self, item: Item) -> None:
+        """An attempt takes long: the position passes it, and those that wait for it do not hold it up either."""
+        self.settle(item)
+        if self._chains:
+            self._chains.park_behind(item)
+
+    def lost(self, place: Place) -> None:
+        """An event was removed from the log while it waited among the retries."""
+        if self._chains:
+            self._chains.lose(place)
+
+    def sort(self, stored: Iterable[tuple[Waiting, int, Entry]]) -> None:
+        """Learn from the store's retries who waits for whom."""
+        self.unsorted = False
+        self._chains = Chains(self.id, self.settle, self._queue)
+        self._chains.load(stored)
+
+    def unsort(self) -> None:
+        """Forget who waits for whom."""
+        self.unsorted = False
+        self._chains = None
+
+    def moves(self) -> dict[str, int]:
+        """Retries to write, as in `Chains.moves`; they are handed out once."""
+        if self._chains is None:
+            return {}
+        moves, self._chains.moves = self._chains.moves, {}
+        return moves
+
+    def names_in_chains(self) -> list[str]:
+        """The retries that wait for others."""
+        return self._chains.names() if self._chains else []
+
+    def _queue(self, item: Item) -> None:
+        (self._fresh if item.holds_cursor else self._retries).append(item)
+
     def settle(self, item: Item) -> None:
         """Let the position pass this entry: it is delivered, dead, or waits among the retries."""
         if not item.holds_cursor:
@@ -198,12 +257,15 @@ class Lane:
             self._settled_to = self._order.popleft()
             self._settled.remove(self._settled_to)
 
-    def adopt(self, receiver: Receiver) -> None:
+    def adopt(self, receiver: Receiver, tail: Place) -> None:
         """Take over a change of the subscriber: whatever was wrong with it may be mended, so it is tried at once."""
         self.receiver = receiver
         self.breaker = Breaker()
         self.pace = Pace(receiver.subscriber.rate_per_s)
         self.resting = self.gone = False
+        self.unsorted = self._chains is not None or receiver.subscriber.ordering == "entity"
+        if self.unsorted:
+            self._stop(tail)
 
     def pause(self, tail: Place) -> None:
         """Stop being fed by the tail; what is queued stays unsettled and is read again later."""

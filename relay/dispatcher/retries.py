@@ -14,6 +14,8 @@ BATCH = 200
 MAX_CLAIMED = 4000
 CROWDED_MS = 100
 """When more is due than is taken up at once, the next look comes this much later."""
+UNCOMMITTED_MS = 25
+"""What is due at once stands in the store only after the next commit, which also says so."""
 FULL_MS = 2000
 """A retry that finds its lane full of retries is looked at again after this."""
 
@@ -56,7 +58,7 @@ class Retries:
         shard.wake_ms = now_ms + CROWDED_MS if len(listed) == limit else later.get(shard.number)
         for due in (shard.group.due, shard.unconfirmed.due if shard.unconfirmed else {}):
             for due_ms in due.values():
-                shard.wake_by(due_ms)
+                shard.wake_by(max(due_ms, now_ms + UNCOMMITTED_MS))
         if shard.unconfirmed and any(str(one) in shard.unconfirmed.done for one in listed):
             shard.wake_by(now_ms + CROWDED_MS)  # one that is being settled may have been asked for again
         waiting = [one for one in listed if not shard.is_taken(str(one))]
@@ -69,9 +71,13 @@ class Retries:
             lane, retry = shard.lanes.get(one.subscriber_id), str(one)
             if lane is None:  # the subscriber is gone
                 shard.group.done.add(retry)
+            elif lane.unsorted:
+                continue  # it is looked for again once it is known who waits for whom
             elif entry is None:  # the event outlived its retention and can no longer be sent
                 shard.group.done.add(retry)
                 shard.group.dead.append((lane.id, now_ms, one.place))
+                lane.lost(one.place)
+                shard.touched.add(lane)
             elif not lane.wants_retries and lane.shelve(one):
                 shard.claimed.add(retry)
             elif lane.full or not lane.wants_retries:
@@ -79,5 +85,6 @@ class Retries:
             else:
                 shard.claimed.add(retry)
                 lane.offer_retry(entry, one)
+                shard.touched.add(lane)
                 self._workers.employ(shard, lane)
         self._board.dirty.set()

@@ -4,8 +4,9 @@ import asyncio
 import random
 from collections import deque
 
-from relay.core.log import Place, Waiting
-from relay.dispatcher.lane import Item, Lane
+from relay.core.log import BEHIND_MS, Place, Waiting
+from relay.dispatcher.item import Item
+from relay.dispatcher.lane import Lane
 from relay.store.deliveries import SHARD_CURSOR, Group
 
 SLOW_S = 1.0
@@ -45,7 +46,8 @@ class Shard:
 
     def wake_by(self, due_ms: int) -> None:
         """Look for due retries at this time at the latest."""
-        self.wake_ms = due_ms if self.wake_ms is None else min(self.wake_ms, due_ms)
+        if due_ms < BEHIND_MS:
+            self.wake_ms = due_ms if self.wake_ms is None else min(self.wake_ms, due_ms)
 
     def started(self, lane: Lane, item: Item, monotonic: float) -> bool:
         """Remember an attempt, to park it if it turns out to be slow; True if it is the only one."""
@@ -64,7 +66,7 @@ class Shard:
             timeout_s = lane.receiver.subscriber.timeout_s
             self.wait(item.retry, now_ms + int((timeout_s + PARK_MARGIN_S) * 1000))
             self.claimed.add(item.retry)
-            lane.settle(item)
+            lane.parked(item)
             self.touched.add(lane)
             parked = True
         return parked
@@ -76,9 +78,15 @@ class Shard:
         self.wake_by(due_ms)
 
     def is_taken(self, retry: str) -> bool:
-        """Whether a retry that the store still lists is queued, under way or settled here."""
-        settled = self.unconfirmed.done if self.unconfirmed else ()
-        return retry in self.claimed or retry in self.group.done or retry in settled
+        """Whether a retry that the store still lists as due is queued, under way, settled or put off here."""
+        groups = [self.group, self.unconfirmed] if self.unconfirmed else [self.group]
+        return retry in self.claimed or any(retry in one.done or retry in one.due for one in groups)
+
+    def has_news_of(self, lane: Lane) -> bool:
+        """Whether the store is still to hear of what becomes of a lane's retries."""
+        groups = [self.group, self.unconfirmed] if self.unconfirmed else [self.group]
+        names = [name for one in groups for name in (*one.due, *one.done)]
+        return lane in self.touched or any(name.startswith(f"{lane.id}|") for name in names)
 
     @property
     def next_park(self) -> float | None:
@@ -110,11 +118,12 @@ class Shard:
         lane.closed = True
         del self.lanes[lane.id]
         self.touched.discard(lane)
-        self.group.done.update(self.unclaim(lane))
+        self.group.done.update(self.unclaim(lane), lane.names_in_chains())
+        self.claimed.difference_update(lane.names_in_chains())
         self.group.dead = [letter for letter in self.group.dead if letter[0] != lane.id]
         self.group.caught_up.add(lane.id)  # a commit under way may write its cursor once more
 
-    def close_group(self, tail: Place) -> Group:
+    def close_group(self, tail: Place, now_ms: int) -> Group:
         """Complete the group with the cursors, and begin a new one.
 
         The shard's cursor may go to the tail because every lane that is not idle has a cursor of its own, here or in
@@ -122,6 +131,10 @@ class Shard:
         """
         if self.unconfirmed is not None:
             return self.unconfirmed
+        for lane in self.touched:
+            for retry, due_ms in lane.moves().items():
+                self.wait(retry, due_ms or now_ms)
+                self.claimed.discard(retry)
         group, self.group = self.group, Group()
         for lane in self.touched:
             if lane.idle:
@@ -150,5 +163,7 @@ class Shard:
         if self.unconfirmed:
             self.mark = self.next_mark
             self._commits += 1
+            for due_ms in self.unconfirmed.due.values():
+                self.wake_by(due_ms)
         self.unconfirmed = None
         self.committed_at = monotonic

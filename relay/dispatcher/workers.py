@@ -11,7 +11,8 @@ from relay.core.log import Attempt, Waiting
 from relay.core.outcome import Reply
 from relay.core.retry import GONE, Verdict
 from relay.dispatcher.board import Board
-from relay.dispatcher.lane import Item, Lane
+from relay.dispatcher.item import Item
+from relay.dispatcher.lane import Lane
 from relay.dispatcher.notices import Notices
 from relay.dispatcher.shard import Shard
 from relay.leases import Leases
@@ -82,7 +83,7 @@ class Workers:
                 if item is None:
                     break
                 await self._deliver(shard, lane, item)
-                if lane.hungry:
+                if lane.hungry or lane.unsorted:
                     self._board.hungry.set()
         finally:
             lane.workers -= 1
@@ -125,6 +126,7 @@ class Workers:
         if not held:
             lane.settle(item)
         if not lane.closed:  # else the delivery is gone with its subscriber
+            lane.ended(item, attempt.verdict, held=held)
             shard.touched.add(lane)
             self._note(shard, lane, item, attempt, held=held)
             self._judge(shard, lane, item, reply)

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from relay.core.errors import RelayError
-from relay.core.log import Attempt, Place, Waiting
+from relay.core.log import BEHIND_MS, Attempt, Place, Waiting
 from relay.store.delivery_state import DeliveryState, Order, Redelivered, names_of, state_of, whole_ms
 from relay.store.keys import Keys, shard_of
 from relay.store.leases import shard_resource
@@ -18,6 +18,8 @@ ANY_COMMIT = "*"
 """In place of the mark that a commit follows: whatever stands there is right."""
 SHARD_CURSOR = "*"
 """Field of the cursor that every subscriber of the shard has that does not lag."""
+
+_SWEPT = 1000
 
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(list[Attempt]).decode
@@ -190,6 +192,27 @@ class DeliveryStore:
         """Retries of a shard in the order in which they are due, with their due time in ms."""
         found = await self._client.zrange(self._keys.retries(shard), offset, offset + count - 1, withscores=True)
         return [(Waiting.parse(member), int(due)) for member, due in found]
+
+    async def waiting_of(self, subscriber_id: str) -> list[tuple[Waiting, int]]:
+        """All retries of one subscriber, with their due time in ms; its shard's are looked through for them."""
+        found: dict[Waiting, int] = {}
+        key = self._keys.retries(shard_of(subscriber_id))
+        async for member, due in self._client.zscan_iter(key, match=f"{subscriber_id}|*", count=1000):
+            found[Waiting.parse(member)] = int(due)
+        return list(found.items())
+
+    async def drop_orphans(self, shards: Sequence[int]) -> None:
+        """Remove what waits for an earlier event of its entity and has lost its subscriber: it never becomes due."""
+        for shard in shards:
+            key, at = self._keys.retries(shard), 0
+            while members := await self._client.zrangebyscore(key, BEHIND_MS, BEHIND_MS, start=at, num=_SWEPT):
+                names = sorted({one.split(b"|")[0] for one in members})
+                known = zip(names, await self._client.hmget(self._keys.sub, names), strict=True)
+                gone = {name for name, document in known if document is None}
+                orphans = [one for one in members if one.split(b"|")[0] in gone]
+                if orphans:
+                    await self._client.zrem(key, *orphans)
+                at += len(members) - len(orphans)
 
     async def dead(self, subscriber_id: str, offset: int, count: int) -> list[tuple[Place, int]]:
         """Dead letters of a subscriber, newest first: place of the event, Unix ms of death."""

@@ -38,15 +38,28 @@ class Minter:
         self._store = store
         self._token = 0
         self._count = 0
+        self._states: dict[str, int] = {}
 
-    async def mint(self, count: int, event_type: str = "lab.completed", user: str = "u1") -> list[str]:
-        """Mint so many new events; returns their ids in the order of the log."""
+    async def mint(
+        self, count: int, event_type: str = "lab.completed", user: str = "u1", *, entities: Sequence[str] = ()
+    ) -> list[str]:
+        """Mint so many new events, of an entity each or of these in turn; returns their ids in the order of the log."""
         if not self._token:
             held = await self._store.leases.tick("minter", "poll", [SOURCE], (), ttl_ms=600_000)
             self._token = held.tokens[f"source.{SOURCE}"]
-        events = [event(self._count + at, event_type, user=user) for at in range(count)]
+        numbers = range(self._count, self._count + count)
+        names = [entities[at % len(entities)] if entities else "" for at in range(count)]
+        events = [
+            event(number, event_type, entity_id=name, user=user) for number, name in zip(numbers, names, strict=True)
+        ]
         self._count += count
         for at in range(0, count, 200):
-            changes = [(SOURCE, one) for one in first_sights(events[at : at + 200])]
+            changes = [(SOURCE, self._change(one)) for one in events[at : at + 200]]
             await self._store.snapshots.mint(SOURCE, self._token, 1, changes)
         return [one.id for one in events]
+
+    def _change(self, event: Event) -> Change:
+        """The next change of an entity."""
+        known = self._states.get(event.entity_id, 0)
+        self._states[event.entity_id] = known + 1
+        return change(event.entity_id, str(known).encode() if known else b"", str(known + 1).encode(), event)

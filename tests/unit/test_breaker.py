@@ -118,8 +118,8 @@ def test_no_rate_is_no_limit() -> None:
 def test_the_window_opens_with_successes_and_closes_with_failures() -> None:
     """A subscriber that nobody knows gets few attempts at once, one that is well as many as it wants."""
     window = Window()
-    assert window.size == 2
-    for _ in range(14):
+    assert window.size == 1
+    for _ in range(15):
         window.ended(GOOD)
     assert window.size == 16
     window.ended(BAD)

@@ -1,0 +1,187 @@
+"""Order per entity: which of an entity's events has its turn, and what waits behind it.
+
+A chain holds the unsettled events of one entity that this lane knows of. The earliest has its turn; the turn passes on
+once it is delivered or a dead letter. What waits behind an event that is quickly settled waits in memory. What would
+wait longer is *parked* among the retries, due `BEHIND_MS`, so that neither the lane's position nor other entities wait
+for it; whoever takes the shard up finds it there.
+
+Invariant: a parked event is made due only by the commit that settles the one before it. So whatever crashes, an event
+is not sent before the one before it was answered with a 2xx or is on record as a dead letter.
+"""
+
+from bisect import insort
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+
+from relay.core.log import BEHIND_MS, Entry, Place, Waiting
+from relay.core.retry import Verdict
+from relay.dispatcher.item import Item
+
+KEPT = 16
+"""So many events of an entity wait in memory for the one before them; further ones are parked."""
+RELEASED = 16
+"""So many parked events are made due at a time once it is their turn; they wait for each other in memory."""
+
+Entity = tuple[str, str]
+
+
+@dataclass(slots=True)
+class _Chain:
+    """The unsettled events of one entity."""
+
+    order: list[Place] = field(default_factory=list)
+    states: dict[Place, Item | Waiting | None] = field(default_factory=dict)
+    """An item waits in memory, a retry is parked; None: it is under way or queued, or comes when it is due."""
+    under_way: bool = False
+    quick: bool = True
+    """Whether nothing of it has been seen to take long: what comes from the log may hold the lane's position."""
+
+    def put(self, place: Place, state: Item | Waiting | None) -> None:
+        """Take an event in, or note what has become of it."""
+        if place not in self.states:
+            insort(self.order, place)
+        self.states[place] = state
+
+    def remove(self, place: Place) -> None:
+        """Forget an event."""
+        self.order.remove(place)
+        del self.states[place]
+
+    def has_turn(self, place: Place) -> bool:
+        """Whether this event goes next."""
+        return not self.under_way and self.order[0] == place
+
+    def in_memory(self) -> list[Item]:
+        """What waits here for its turn, the earliest first."""
+        return [one for place in self.order if isinstance(one := self.states[place], Item)]
+
+    def parked(self) -> list[Waiting]:
+        """What waits in the store for its turn, the earliest first."""
+        return [one for place in self.order if isinstance(one := self.states[place], Waiting)]
+
+
+class Chains:
+    """The chains of one lane. What is to be written it leaves in `moves`.
+
+    `settle` lets the lane's position pass an item, `queue` queues it for an attempt.
+    """
+
+    def __init__(self, subscriber_id: str, settle: Callable[[Item], None], queue: Callable[[Item], None]) -> None:
+        self._id = subscriber_id
+        self._settle = settle
+        self._queue = queue
+        self._chains: dict[Entity, _Chain] = {}
+        self.moves: dict[str, int] = {}
+        """Retries to write, with the Unix ms at which they are due: `BEHIND_MS`, or 0 for at once."""
+
+    def load(self, stored: Iterable[tuple[Waiting, int, Entry]]) -> None:
+        """Take over what the store lists of this lane: retries, the ms at which they are due, their events."""
+        for waiting, due_ms, entry in stored:
+            chain = self._chains.setdefault(_entity(entry), _Chain(quick=False))
+            chain.put(waiting.place, waiting if due_ms >= BEHIND_MS else None)
+        for entity in list(self._chains):
+            self._advance(entity)
+
+    def admit(self, item: Item) -> bool:
+        """Take an event that has come from the log or the store; True: it has its turn, and may be queued."""
+        place = item.entry.place
+        chain = self._chains.setdefault(_entity(item.entry), _Chain(quick=item.holds_cursor))
+        if item.holds_cursor and place in chain.states:
+            self._settle(item)  # it stands among the retries: a former holder has put it there
+            return False
+        chain.put(place, None)
+        if chain.has_turn(place):
+            return True
+        self._wait(chain, item)
+        return False
+
+    def begin(self, item: Item) -> bool:
+        """An attempt is to begin; False if an earlier event has come meanwhile, and this one waits again."""
+        chain = self._chains[_entity(item.entry)]
+        if not chain.has_turn(item.entry.place):
+            chain.put(item.entry.place, item)
+            return False
+        chain.under_way = True
+        return True
+
+    def end(self, item: Item, verdict: str, *, held: bool) -> None:
+        """An attempt has ended; `held`: its event will be read from the log again."""
+        entity = _entity(item.entry)
+        chain = self._chains[entity]
+        chain.under_way = False
+        if verdict != Verdict.DELIVERED:
+            self.park_behind(item)  # its end must be on record before another goes: after a crash it would go again
+        if held or verdict in (Verdict.DELIVERED, Verdict.DEAD):
+            chain.remove(item.entry.place)
+        self._advance(entity)
+
+    def lose(self, place: Place) -> None:
+        """An event was removed from the log while it waited."""
+        self.forget({place})
+
+    def park_behind(self, item: Item) -> None:
+        """What waits in memory for this event is to wait in the store: it takes long."""
+        chain = self._chains[_entity(item.entry)]
+        chain.quick = False
+        for one in chain.in_memory():
+            self._park(chain, one)
+
+    def park(self, item: Item) -> None:
+        """An event that came from the log and has not been attempted is to stand among the retries."""
+        chain = self._chains[_entity(item.entry)]
+        chain.quick = False
+        self._park(chain, item)
+        if chain.has_turn(item.entry.place):
+            self._advance(_entity(item.entry))
+
+    def forget(self, places: Collection[Place]) -> None:
+        """These are gone, or will be read from the log again."""
+        for entity, chain in list(self._chains.items()):
+            for place in [one for one in chain.order if one in places]:
+                chain.remove(place)
+            self._advance(entity)
+
+    def from_log(self) -> list[Item]:
+        """What waits in memory and holds the lane's position."""
+        return [one for chain in self._chains.values() for one in chain.in_memory() if one.holds_cursor]
+
+    def names(self) -> list[str]:
+        """The retries that are parked, or wait in memory."""
+        found = [str(one) for chain in self._chains.values() for one in chain.parked()]
+        return found + [one.retry for chain in self._chains.values() for one in chain.in_memory() if one.retry]
+
+    def _wait(self, chain: _Chain, item: Item) -> None:
+        """Let it wait for its turn: here if that is soon, else in the store."""
+        here = chain.quick or not item.holds_cursor
+        if here and len(chain.in_memory()) < KEPT:
+            chain.put(item.entry.place, item)
+        else:
+            self._park(chain, item)
+
+    def _park(self, chain: _Chain, item: Item) -> None:
+        waiting = item.waiting(self._id)
+        chain.put(waiting.place, waiting)
+        chain.quick = False
+        self.moves[str(waiting)] = BEHIND_MS
+        self._settle(item)
+
+    def _advance(self, entity: Entity) -> None:
+        """Whoever has the turn now is queued, or made due if it is in the store."""
+        chain = self._chains[entity]
+        if not chain.order:
+            del self._chains[entity]
+            return
+        first = chain.states[chain.order[0]]
+        if chain.under_way or first is None:
+            return
+        if isinstance(first, Item):
+            chain.states[chain.order[0]] = None
+            self._queue(first)
+            return
+        for waiting in chain.parked()[:RELEASED]:
+            chain.states[waiting.place] = None
+            self.moves[str(waiting)] = 0
+
+
+def _entity(entry: Entry) -> Entity:
+    return entry.source, entry.entity_id
