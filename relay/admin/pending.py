@@ -8,7 +8,7 @@ import msgspec
 from relay.admin.dead_letters import Conditions
 from relay.admin.ledger import Ledger, Seen
 from relay.admin.pages import Count, decode_cursor
-from relay.core.log import BEHIND_MS, START, Entry, Place
+from relay.core.log import START, Entry, Place, due_at
 from relay.core.matching import matches
 from relay.core.subscriber import Subscriber
 from relay.store import Store
@@ -124,5 +124,4 @@ def _wants(subscriber: Subscriber, only: Conditions, entry: Entry) -> bool:
 
 
 def _seen(subscriber_id: str, entry: Entry, made: int, due_ms: int | None) -> Seen:
-    due_ms = None if due_ms == BEHIND_MS else due_ms
-    return Seen(subscriber_id, entry.place, entry.event_id, entry.event_type, "pending", made, due_ms)
+    return Seen(subscriber_id, entry.place, entry.event_id, entry.event_type, "pending", made, due_at(due_ms))

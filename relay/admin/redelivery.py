@@ -13,7 +13,7 @@ from relay.admin.dead_letters import Conditions, DeadLetters, LetterKey
 from relay.admin.ledger import DeliveryStatus, Found, Ledger
 from relay.admin.listing import take
 from relay.admin.problems import ProblemError
-from relay.core.log import BEHIND_MS, Attempt, Entry, Place, Waiting
+from relay.core.log import SHELVED_MS, Attempt, Entry, Place, Waiting
 from relay.core.retry import Verdict
 from relay.core.subscriber import Subscriber
 from relay.store import Store
@@ -109,7 +109,7 @@ class Redelivery:
             chosen: dict[str, list[Order]] = {}
             for (due_ms, one), entry in zip(batch, entries, strict=True):
                 meant = entry is not None and only.admit_event(entry.event_type, entry.place)
-                if meant and begun_ms < due_ms < BEHIND_MS and one.subscriber_id in ids:
+                if meant and begun_ms < due_ms < SHELVED_MS and one.subscriber_id in ids:
                     chosen.setdefault(one.subscriber_id, []).append(Order(one.place, "waiting", one.attempt_no))
             for subscriber_id, orders in chosen.items():
                 fresh = await self._not_asked_since(begun_ms, subscriber_id, orders)

@@ -24,8 +24,15 @@ class Place(NamedTuple):
 
 
 START = Place(0, 0)
-BEHIND_MS = 2**52
+SHELVED_MS = 2**52
+"""In place of a due time: the delivery's time has come, and it waits until its subscriber may be sent to."""
+BEHIND_MS = SHELVED_MS + 1
 """In place of a due time: the delivery waits for an earlier event of its entity, and is due once that is settled."""
+
+
+def due_at(due_ms: int | None) -> int | None:
+    """When a waiting delivery is due, Unix ms; None if that is not a matter of time."""
+    return None if due_ms is None or due_ms >= SHELVED_MS else due_ms
 
 
 @dataclass(frozen=True, slots=True)

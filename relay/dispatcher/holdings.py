@@ -109,6 +109,7 @@ class Holdings:
             version = self._receivers.version
             cursors, mark = await self._deliveries.take_up(number)
             due = await self._deliveries.next_due_ms([number], None)
+            shelved = await self._deliveries.shelved(number)
             if version == self._receivers.version:
                 break  # every receiver was registered, and got its cursor, before the cursors were read
         shard = Shard(number, token, cursors.get(SHARD_CURSOR), mark=mark)
@@ -118,6 +119,11 @@ class Holdings:
         for receiver in self._receivers.all():
             if shard_of(receiver.subscriber.id) == number:
                 self._open_lane(shard, receiver, cursors)
+        for one in shelved:
+            if lane := shard.lanes.get(one.subscriber_id):
+                lane.shelf.add(str(one))
+        for lane in shard.lanes.values():
+            shard.release(lane, self._leases.now_ms())
         self._board.shards[number] = shard
 
     def _open_lane(self, shard: Shard, receiver: Receiver, cursors: dict[str, Place]) -> None:
@@ -153,11 +159,11 @@ class Holdings:
         lane.adopt(receiver, self._board.tail)
         if lane.paused:
             lane.pause(self._board.tail)
-        shard.release(lane, self._leases.now_ms())
         self._resume(shard, lane)
 
     def _resume(self, shard: Shard, lane: Lane) -> None:
         """Look at everything about a lane again."""
+        shard.release(lane, self._leases.now_ms())
         shard.wake_by(self._leases.now_ms())
         shard.touched.add(lane)
         self._board.due.set()

@@ -26,8 +26,6 @@ PROBES = 5
 LANE_FULL = 200
 PASSED_OVER = 64
 """So many events that wait for others are passed over, at the most, in search of one to probe with."""
-SHELF = 64
-"""A subscriber to which nothing can be sent has hardly more retries than attempts were under way when it stopped."""
 
 
 class Lane:
@@ -51,6 +49,8 @@ class Lane:
         """It answered 410: nothing more until the subscriber is changed, as it is about to be."""
         self.failing_since: datetime | None = None
         """When it failed first since it last answered well."""
+        self.shelf: set[str] = set()
+        """Retries whose time has come, and which wait until the subscriber may be sent to."""
         self.resting = False
         """Nothing may be sent, and nothing is fed, until the breaker lets a probe out."""
         self.unsorted = receiver.subscriber.ordering == "entity"
@@ -60,7 +60,6 @@ class Lane:
         self._settled_to = cursor
         self._fresh: deque[Item] = deque()
         self._retries: deque[Item] = deque()
-        self._shelved: list[str] = []
         self._order: deque[Place] = deque()
         self._settled: set[Place] = set()
         self._turn = 0
@@ -132,18 +131,10 @@ class Lane:
         if self._chains is None or self._chains.admit(item):
             self._retries.append(item)
 
-    def shelve(self, waiting: Waiting) -> bool:
-        """Leave a due retry where it stands until the subscriber may be sent to again; False: the shelf is full."""
-        if len(self._shelved) >= SHELF:
-            return False
-        self._shelved.append(str(waiting))
-        return True
-
     def drop_retries(self) -> list[str]:
-        """Take back the retries that nobody attempts yet, shelved ones too; their names."""
-        names = [item.retry for item in self._retries if item.retry] + self._shelved
+        """Take back the retries that are queued and that nobody attempts yet; their names."""
+        names = [item.retry for item in self._retries if item.retry]
         self._retries.clear()
-        self._shelved.clear()
         return names
 
     def wait_s(self, now: float) -> float | None:

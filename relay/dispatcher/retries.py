@@ -4,7 +4,7 @@ import asyncio
 
 from relay.core.log import Waiting
 from relay.dispatcher.board import Board
-from relay.dispatcher.shard import PAUSED_MS, Shard
+from relay.dispatcher.shard import Shard
 from relay.dispatcher.workers import Workers
 from relay.leases import Leases
 from relay.store.deliveries import DeliveryStore
@@ -78,10 +78,10 @@ class Retries:
                 shard.group.dead.append((lane.id, now_ms, one.place))
                 lane.lost(one.place)
                 shard.touched.add(lane)
-            elif not lane.wants_retries and lane.shelve(one):
-                shard.claimed.add(retry)
-            elif lane.full or not lane.wants_retries:
-                shard.wait(retry, now_ms + (FULL_MS if lane.full else PAUSED_MS))
+            elif not lane.wants_retries:
+                shard.shelve(lane, retry)
+            elif lane.full:
+                shard.wait(retry, now_ms + FULL_MS)
             else:
                 shard.claimed.add(retry)
                 lane.offer_retry(entry, one)

@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections import deque
 
-from relay.core.log import BEHIND_MS, Place, Waiting
+from relay.core.log import SHELVED_MS, Place, Waiting
 from relay.dispatcher.item import Item
 from relay.dispatcher.lane import Lane
 from relay.store.deliveries import SHARD_CURSOR, Group
@@ -13,8 +13,6 @@ SLOW_S = 1.0
 """An attempt that takes longer is parked among the retries, so that the cursor does not wait for it."""
 PARK_MARGIN_S = 5.0
 """A parked attempt is due again this long after its time-out: only if its holder has died meanwhile."""
-PAUSED_MS = 300_000
-"""A retry of a subscriber to which nothing can be sent is looked at again after this."""
 
 
 class Shard:
@@ -46,7 +44,7 @@ class Shard:
 
     def wake_by(self, due_ms: int) -> None:
         """Look for due retries at this time at the latest."""
-        if due_ms < BEHIND_MS:
+        if due_ms < SHELVED_MS:
             self.wake_ms = due_ms if self.wake_ms is None else min(self.wake_ms, due_ms)
 
     def started(self, lane: Lane, item: Item, monotonic: float) -> bool:
@@ -102,6 +100,11 @@ class Shard:
         self.group.due.pop(item.retry, None)
         self.group.done.add(item.retry)
 
+    def shelve(self, lane: Lane, retry: str) -> None:
+        """Leave a due retry until its subscriber may be sent to again."""
+        lane.shelf.add(retry)
+        self.wait(retry, SHELVED_MS)
+
     def unclaim(self, lane: Lane) -> list[str]:
         """Let go of the retries that are queued in a lane; they still stand in the store. Returns their names."""
         names = lane.drop_retries()
@@ -112,13 +115,17 @@ class Shard:
         """Have the retries that stand in a lane or on its shelf looked for again."""
         if self.unclaim(lane):
             self.wake_by(now_ms)
+        if not lane.paused:
+            for retry in lane.shelf:
+                self.wait(retry, now_ms)
+            lane.shelf.clear()
 
     def close_lane(self, lane: Lane) -> None:
         """Forget a subscriber that is gone, and what still waits for it."""
         lane.closed = True
         del self.lanes[lane.id]
         self.touched.discard(lane)
-        self.group.done.update(self.unclaim(lane), lane.names_in_chains())
+        self.group.done.update(self.unclaim(lane), lane.shelf, lane.names_in_chains())
         self.claimed.difference_update(lane.names_in_chains())
         self.group.dead = [letter for letter in self.group.dead if letter[0] != lane.id]
         self.group.caught_up.add(lane.id)  # a commit under way may write its cursor once more

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from relay.core.errors import RelayError
-from relay.core.log import BEHIND_MS, Attempt, Place, Waiting
+from relay.core.log import BEHIND_MS, SHELVED_MS, Attempt, Place, Waiting
 from relay.store.delivery_state import DeliveryState, Order, Redelivered, names_of, state_of, whole_ms
 from relay.store.keys import Keys, shard_of
 from relay.store.leases import shard_resource
@@ -201,11 +201,16 @@ class DeliveryStore:
             found[Waiting.parse(member)] = int(due)
         return list(found.items())
 
+    async def shelved(self, shard: int) -> list[Waiting]:
+        """Retries of a shard that wait until their subscribers may be sent to."""
+        members = await self._client.zrangebyscore(self._keys.retries(shard), SHELVED_MS, SHELVED_MS)
+        return [Waiting.parse(one) for one in members]
+
     async def drop_orphans(self, shards: Sequence[int]) -> None:
-        """Remove what waits for an earlier event of its entity and has lost its subscriber: it never becomes due."""
+        """Remove retries that wait for something else than their time, and have lost their subscriber."""
         for shard in shards:
             key, at = self._keys.retries(shard), 0
-            while members := await self._client.zrangebyscore(key, BEHIND_MS, BEHIND_MS, start=at, num=_SWEPT):
+            while members := await self._client.zrangebyscore(key, SHELVED_MS, BEHIND_MS, start=at, num=_SWEPT):
                 names = sorted({one.split(b"|")[0] for one in members})
                 known = zip(names, await self._client.hmget(self._keys.sub, names), strict=True)
                 gone = {name for name, document in known if document is None}

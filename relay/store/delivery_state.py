@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Literal
 
-from relay.core.log import BEHIND_MS, Place, Waiting
+from relay.core.log import Place, Waiting, due_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,7 @@ class DeliveryState:
     cursor: Place
     waiting_attempt_no: int | None
     waiting_until_ms: int | None
-    """None also while it waits for an earlier event of its entity."""
+    """None also while it waits for its subscriber, or for an earlier event of its entity."""
     dead_at_ms: int | None
     asked_ms: int | None = None
     """When it was last asked to begin again at attempt 1 (redelivery): the attempts before that are history."""
@@ -55,9 +55,8 @@ def state_of(
     own, shared = cursors
     waiting = [(no, int(due)) for no, due in enumerate(scores, start=1) if due is not None]
     attempt_no, due_ms = waiting[-1] if waiting else (None, None)
-    due_ms = None if due_ms == BEHIND_MS else due_ms
     cursor = Place.parse(own or shared or b"0-0")
-    return DeliveryState(cursor, attempt_no, due_ms, whole_ms(dead_at_ms), whole_ms(asked_ms))
+    return DeliveryState(cursor, attempt_no, due_at(due_ms), whole_ms(dead_at_ms), whole_ms(asked_ms))
 
 
 def names_of(subscriber_id: str, place: Place, count: int) -> list[str]:

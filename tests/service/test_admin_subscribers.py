@@ -98,7 +98,6 @@ INVALID: list[tuple[dict[str, Any], str, str]] = [
     ({"signature": "v1a", "secret": SECRET}, "/secret", "leave it out"),
     ({"signature": "v1a", "secret": "whsk_" + "A" * 43 + "="}, "/secret", "whsec_"),
     ({"public_key": None}, "/public_key", "no such field"),
-    ({"ordering": "entity"}, "/ordering", "not available"),
     ({"rate_per_s": 0}, "/rate_per_s", "greater than 0"),
     ({"max_in_flight": 0}, "/max_in_flight", "greater than or equal to 1"),
     ({"max_in_flight": 257}, "/max_in_flight", "256"),
