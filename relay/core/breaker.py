@@ -9,7 +9,7 @@ from relay.core.outcome import Outcome, Reply
 
 OPEN_AFTER = 5
 """Failures in a row that open the breaker."""
-FIRST_WINDOW, WIDEST_WINDOW = 2, 256
+FIRST_WINDOW, WIDEST_WINDOW = 1, 256
 FIRST_PAUSE_S = 5.0
 LONGEST_PAUSE_S = 300.0
 JITTER = 0.2

@@ -51,6 +51,8 @@ class Lane:
         """When it failed first since it last answered well."""
         self.shelf: set[str] = set()
         """Retries whose time has come, and which wait until the subscriber may be sent to."""
+        self.trial_at: float | None = None
+        """While it is in doubt: monotonic time of the attempt that it may have."""
         self.resting = False
         """Nothing may be sent, and nothing is fed, until the breaker lets a probe out."""
         self.unsorted = receiver.subscriber.ordering == "entity"
@@ -79,6 +81,11 @@ class Lane:
     def cap(self) -> int:
         """How many attempts may be under way."""
         return min(self.receiver.subscriber.max_in_flight, self.window.size)
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether its last attempt failed, and hardly one before went well."""
+        return self.breaker.failures > 0 and self.window.size == 1
 
     @property
     def queued(self) -> int:

@@ -26,6 +26,10 @@ SHARE = 0.25
 """A lane may have so much of what is free under way: however many hang, something is left for the others."""
 
 
+TRIALS_PER_S, TRIALS_AT_ONCE = 50.0, 5
+"""Attempts that subscribers in doubt have between them: however many fail at once, most of the time is left."""
+
+
 class Workers:
     """Takes deliveries from lanes, attempts them, and notes what they came to in the shard's group."""
 
@@ -52,6 +56,8 @@ class Workers:
         self._busy = 0
         self._crowded: dict[Lane, Shard] = {}
         """Lanes that had no room, the longest-waiting first."""
+        self._last_trial = 0.0
+        """Monotonic time of the last trial that was given away."""
 
     def employ(self, shard: Shard, lane: Lane) -> None:
         """Give a lane as many workers as it has work for, within its cap."""
@@ -74,6 +80,8 @@ class Workers:
             while lane.workers <= lane.cap and self._may_send(shard, lane):
                 now = self._clock.monotonic()
                 wait_s = lane.wait_s(now)
+                if wait_s == 0 and lane.doubtful:
+                    wait_s = self._trial_wait_s(lane, now)
                 if wait_s:
                     self._board.wake_at(shard, lane, now + wait_s)
                 if wait_s == 0 and not self._has_room(lane):
@@ -82,6 +90,7 @@ class Workers:
                 item = lane.take() if wait_s == 0 else None
                 if item is None:
                     break
+                lane.trial_at = None
                 await self._deliver(shard, lane, item)
                 if lane.hungry or lane.unsorted:
                     self._board.hungry.set()
@@ -92,6 +101,13 @@ class Workers:
         """Whether the lane may have one more attempt under way: one at least, as long as anything is free."""
         free = CAPACITY - self._busy
         return free > 0 and lane.in_flight < max(1.0, free * SHARE)
+
+    def _trial_wait_s(self, lane: Lane, now: float) -> float:
+        """Seconds until a lane in doubt may have its next attempt: they have them one after the other."""
+        if lane.trial_at is None:
+            earliest = max(self._last_trial, now - TRIALS_AT_ONCE / TRIALS_PER_S)
+            self._last_trial = lane.trial_at = earliest + 1 / TRIALS_PER_S
+        return max(lane.trial_at - now, 0.0)
 
     def _make_room(self) -> None:
         """Something has become free: whoever has waited longest for it may try again."""

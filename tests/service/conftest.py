@@ -33,4 +33,5 @@ def breaker_that_stays_closed(request: pytest.FixtureRequest, monkeypatch: pytes
     """Tests of something else see every attempt at once; a module that is about the breaker says `BREAKER = True`."""
     if not getattr(request.module, "BREAKER", False):
         monkeypatch.setattr("relay.core.breaker.OPEN_AFTER", 1_000_000)
+        monkeypatch.setattr("relay.dispatcher.workers.TRIALS_PER_S", 1e9)
         monkeypatch.setattr(Lane, "cap", property(lambda lane: lane.receiver.subscriber.max_in_flight))

@@ -176,6 +176,23 @@ async def test_fifty_dead_subscribers_do_not_delay_a_healthy_one(rig: Rig) -> No
     await rig.all_accepted("healthy", ids, 5)
 
 
+async def test_subscribers_in_doubt_share_a_few_attempts(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many fail at once, after their first attempts they have so many per second between them, in turn."""
+    monkeypatch.setattr("relay.dispatcher.workers.TRIALS_PER_S", 20.0)
+    names = [f"dead-{number}" for number in range(40)]
+    for name in names:
+        await rig.subscribe(name, retry_schedule_s=(3600,))
+        rig.hooks.behaviours[name] = _refuse
+    await rig.started()
+    started = time.monotonic()
+    await rig.minter.mint(20)
+    await wait_until(lambda: sum(len(rig.hooks.hits[name]) for name in names) >= 60)
+    took = time.monotonic() - started
+    hits = [len(rig.hooks.hits[name]) for name in names]
+    assert took >= (60 - 40 - 5) / 20
+    assert max(hits) <= 2
+
+
 async def test_however_many_hang_something_is_left_for_the_healthy(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Twenty subscribers that never answer, each with room for more than everybody's share, take not all of it."""
     monkeypatch.setattr("relay.dispatcher.workers.CAPACITY", 40)
