@@ -84,16 +84,15 @@ class Redelivery:
         return count
 
     async def dead(self, subscriber_id: str, only: Conditions) -> int:
-        """Make dead letters again, the latest first; how many. What dies again meanwhile is left alone."""
-        count = 0
+        """Make dead letters again, in the order of the log; how many. What dies again meanwhile is left alone."""
+        chosen: list[Order] = []
         before: LetterKey | None = None
         while True:
             letters = await self._letters.read([subscriber_id], before, BATCH, attempts=only.cause is not None)
-            orders = [Order(letter.seen.place, "dead") for letter in letters if letter.kept and only.admit(letter.seen)]
-            count += await self.make(subscriber_id, orders)
+            chosen += [Order(one.seen.place, "dead") for one in letters if one.kept and only.admit(one.seen)]
             # A delivery dies after its event was minted, so beyond this there is none of that time.
             if len(letters) < BATCH or letters[-1].key[0] < only.since_ms:
-                return count
+                return await self.make(subscriber_id, sorted(chosen, key=lambda one: one.place))
             before = letters[-1].key
 
     async def waiting(self, subscriber_ids: Sequence[str], only: Conditions) -> int:

@@ -99,6 +99,7 @@ class Holdings:
         for shard in shards:
             if shard.token == self._leases.shard_token(shard.number):
                 continue  # it was in doubt for a moment only
+            shard.park_all(self._leases.now_ms())
             await self._commit(shard)
             if self._board.shards.get(shard.number) is shard:
                 del self._board.shards[shard.number]

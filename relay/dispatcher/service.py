@@ -110,6 +110,7 @@ class Dispatcher:
         shards = list(self._board.shards.values())
         await self._workers.finish(shards, seconds)
         for shard in shards:
+            shard.park_all(self._leases.now_ms())
             await self._commits.commit(shard)
 
     def _control(self, kind: str, value: str) -> None:

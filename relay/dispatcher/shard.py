@@ -1,6 +1,7 @@
 """One delivery shard that this replica holds: its lanes, and the group of results that is committed next."""
 
 import asyncio
+import math
 import random
 from collections import deque
 
@@ -52,6 +53,10 @@ class Shard:
         if item.holds_cursor and not item.probe:
             self._under_way.append((monotonic, lane, item))
         return len(self._under_way) == 1
+
+    def park_all(self, now_ms: int) -> None:
+        """Somebody else goes on with this shard: whoever that is leaves what is under way its time to end."""
+        self.park_slow(math.inf, now_ms)
 
     def park_slow(self, monotonic: float, now_ms: int) -> bool:
         """Put attempts that take long among the retries; if this replica dies, they are made again from there."""
