@@ -65,7 +65,7 @@ async def _supervise(
     try:
         async with asyncio.TaskGroup() as group:
             polls = [group.create_task(poller.run()) for poller in parts.pollers.values()]
-            works = [parts.leases.run(), parts.housekeeping.run(), parts.dispatcher.run()]
+            works = [parts.leases.run(), parts.housekeeping.run(), parts.dispatcher.run(), parts.tail.run()]
             works += [embedded.keep()] if embedded is not None else []
             loops = [group.create_task(work) for work in works]
             announce()
@@ -73,6 +73,7 @@ async def _supervise(
             stop.clear()
             log.info("relay.stopping")
             parts.draining.set()
+            parts.tail.close()
             for poll in polls:
                 poll.cancel()
             await _drain(parts, stop)

@@ -89,4 +89,5 @@ class Metrics:
         self.in_flight = Gauge("relay_attempts_in_flight", "Attempts under way.", registry=registry)
         self.dead = Counter("relay_dead_letters", "Deliveries given up.", registry=registry)
         self.leases = Gauge("relay_leases_held", "Leases that this replica holds.", ["kind"], registry=registry)
+        self.streams = Gauge("relay_event_streams", "Streams of events that are open.", registry=registry)
         self.store_errors = Counter("relay_store_errors", "Store calls that failed.", registry=registry)

@@ -12,12 +12,13 @@ import aiohttp
 from aiohttp import web
 
 from relay import __version__, identity
-from relay.admin import SourceInfo, admin_app, ops_app
+from relay.admin import FeedTail, SourceInfo, admin_app, ops_app
 from relay.attempts import Attempter
 from relay.clock import Clock, SystemClock
 from relay.core.errors import ConfigError
 from relay.core.keyring import Keyring
 from relay.dispatcher import Dispatcher
+from relay.durable import Durable
 from relay.egress import Sender
 from relay.housekeeping import Housekeeping
 from relay.leases import Leases
@@ -47,6 +48,7 @@ class Parts:
     pollers: Mapping[str, Poller]
     dispatcher: Dispatcher
     housekeeping: Housekeeping
+    tail: FeedTail
     applications: tuple[tuple[str, Address, web.Application], ...]
     """The setting that says where to listen, the address, the application."""
     draining: asyncio.Event
@@ -114,10 +116,12 @@ async def build(
         keep_attempts_s=settings.retention.attempts_s,
     )
     draining = asyncio.Event()
+    durable = Durable(store.log, wait_replicas(settings))
+    tail = FeedTail(store.log, durable, basis.metrics)
     applications = [("RELAY_OPS_LISTEN", settings.ops_listen, _ops(basis, leases, draining))]
     if "api" in roles:
-        applications.append(("RELAY_LISTEN", settings.listen, _admin(basis, keyring, attempter)))
-    return Parts(settings, store, leases, pollers, dispatcher, housekeeping, tuple(applications), draining)
+        applications.append(("RELAY_LISTEN", settings.listen, _admin(basis, keyring, attempter, durable, tail)))
+    return Parts(settings, store, leases, pollers, dispatcher, housekeeping, tail, tuple(applications), draining)
 
 
 def wait_replicas(settings: Settings) -> int:
@@ -170,7 +174,7 @@ async def _attempter(basis: _Basis, stack: contextlib.AsyncExitStack) -> Attempt
     )
 
 
-def _admin(basis: _Basis, keyring: Keyring, attempter: Attempter) -> web.Application:
+def _admin(basis: _Basis, keyring: Keyring, attempter: Attempter, durable: Durable, tail: FeedTail) -> web.Application:
     settings = basis.settings
     return admin_app(
         store=basis.store,
@@ -184,6 +188,8 @@ def _admin(basis: _Basis, keyring: Keyring, attempter: Attempter) -> web.Applica
         rng=basis.rng,
         max_attempts=len(settings.retry.schedule_s) + 1,
         new_secret=basis.new_secret,
+        durable=durable,
+        tail=tail,
     )
 
 

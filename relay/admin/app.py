@@ -12,6 +12,8 @@ from relay.admin.description import Description
 from relay.admin.errors import errors
 from relay.admin.event_types import EventTypes
 from relay.admin.events import Events
+from relay.admin.feed import Feed
+from relay.admin.feed_tail import FeedTail
 from relay.admin.pages import NoQuery
 from relay.admin.ping import Ping
 from relay.admin.reconcile import Reconcile
@@ -20,11 +22,13 @@ from relay.admin.routes import Handler, Route
 from relay.admin.security import authentication
 from relay.admin.signing_keys import SigningKeys
 from relay.admin.sources import SourceInfo, Sources
+from relay.admin.stream import Streams
 from relay.admin.subscribers import Subscribers
 from relay.attempts import Attempter
 from relay.clock import Clock
 from relay.core.addresses import Network, check_url
 from relay.core.keyring import Keyring
+from relay.durable import Durable
 from relay.store import Store
 
 ROUTES: Final = web.AppKey("routes", tuple[Route, ...])
@@ -43,20 +47,24 @@ def admin_app(
     rng: random.Random,
     max_attempts: int,
     new_secret: Callable[[], str],
+    durable: Durable,
+    tail: FeedTail,
 ) -> web.Application:
     """Build the application; `rng` makes subscriber ids, `max_attempts` is the longest schedule in use plus one.
 
-    `new_secret` makes the signing secret of a subscriber that brings none.
+    `new_secret` makes the signing secret of a subscriber that brings none. `tail` must be run beside the application.
     """
 
     def normalise_url(url: str) -> str:
         return check_url(url, allow_http=allow_http, allow=allow).url
 
+    feed = Feed(store.log, durable)
     resources = (
         Subscribers(store.registry, SigningKeys(keyring, clock, new_secret), clock, rng, normalise_url),
         Ping(store.registry, keyring, attempter, clock),
         Sources(store, sources, clock),
-        Events(store.log),
+        Streams(feed, tail),
+        Events(feed),
         Deliveries(store, max_attempts),
         Reconcile(store, max_attempts),
         EventTypes(),

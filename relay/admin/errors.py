@@ -29,12 +29,17 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     response = await _answer(request, handler)
     if response.status in _UNREAD and request.can_read_body:
         response.force_close()
-    response.headers["X-Request-Id"] = request_id
+    stamp(request, response)
+    return response
+
+
+def stamp(request: web.Request, response: web.StreamResponse) -> None:
+    """What every answer says; an answer that is sent while it is made needs it before."""
+    response.headers["X-Request-Id"] = request[REQUEST_ID]
     response.headers["Server"] = "relay"  # rather than the library with its version
     response.headers.setdefault("Cache-Control", "no-store")
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Referrer-Policy"] = "no-referrer"
-    return response
 
 
 async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -21,11 +21,13 @@ KINDS: Final[Mapping[str, tuple[int, str]]] = {
     "method-not-allowed": (405, "The method is not allowed here"),
     "body-timeout": (408, "The body did not arrive in time"),
     "conflict": (409, "The request does not fit the current state"),
+    "cursor-expired": (410, "The feed cannot be continued from there"),
     "body-too-large": (413, "The body is too large"),
     "unsupported-media-type": (415, "The body is of a type that is not read here"),
     "invalid-input": (422, "The input is not valid"),
     "too-many-refused-tokens": (429, "Too many refused tokens"),
     "internal": (500, "The relay has made a mistake"),
+    "too-many-streams": (503, "Too many streams are open"),
     "store-unavailable": (503, "The store cannot be reached"),
 }
 """Kind → status and title. The kind is the end of `type`, a stable identifier: `/problems/KIND`."""

@@ -22,6 +22,7 @@ from relay.dispatcher.rests import Rests
 from relay.dispatcher.retries import Retries
 from relay.dispatcher.tail import Tail
 from relay.dispatcher.workers import Workers
+from relay.durable import Durable
 from relay.leases import Leases
 from relay.store import Store
 from relay.store.errors import STORE_ERRORS
@@ -80,7 +81,7 @@ class Dispatcher:
             store.log,
             receivers,
             workers,
-            wait_replicas=wait_replicas,
+            durable=Durable(store.log, wait_replicas),
             on_subscriber=self._holdings.refresh,
             on_control=self._control,
         )

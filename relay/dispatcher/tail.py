@@ -2,18 +2,14 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 
-import structlog
-
 from relay.core.log import START, Entry
 from relay.dispatcher.board import Board
 from relay.dispatcher.receivers import Receivers
 from relay.dispatcher.workers import Workers
+from relay.durable import Durable
 from relay.store.log import LogStore
 
 BLOCK_MS = 2000
-GATE_TIMEOUT_MS = 200
-
-log = structlog.get_logger()
 
 
 class Tail:
@@ -26,7 +22,7 @@ class Tail:
         receivers: Receivers,
         workers: Workers,
         *,
-        wait_replicas: int,
+        durable: Durable,
         on_subscriber: Callable[[str], Awaitable[None]],
         on_control: Callable[[str, str], None],
     ) -> None:
@@ -34,7 +30,7 @@ class Tail:
         self._store = store
         self._receivers = receivers
         self._workers = workers
-        self._wait_replicas = wait_replicas
+        self._durable = durable
         self._on_subscriber = on_subscriber
         self._on_control = on_control
         self._control = START
@@ -43,7 +39,8 @@ class Tail:
         """Start from the log's end: what lies before it is fed to each lane from its own cursor."""
         self._control = await self._store.control_end()
         end = await self._store.end()
-        await self._gate()
+        while end != START and not await self._durable.wait(end):
+            end = await self._store.end()
         self._board.tail = end
 
     async def turn(self) -> None:
@@ -57,18 +54,8 @@ class Tail:
         for place, kind, value in news.control:
             self._on_control(kind, value)
             self._control = place
-        if news.entries:
-            await self._gate()
-            if start == self._board.tail:
-                self._take(news.entries)
-
-    async def _gate(self) -> None:
-        """Wait until everything read so far is on enough replicas: only then may anybody see it.
-
-        A single server with `appendfsync always` answers a read only after what was read is on disk.
-        """
-        while self._wait_replicas and not await self._store.reach_replicas(self._wait_replicas, GATE_TIMEOUT_MS):
-            log.warning("dispatcher.not_durable", wait_replicas=self._wait_replicas)
+        if news.entries and await self._durable.wait(news.entries[-1].place) and start == self._board.tail:
+            self._take(news.entries)
 
     def _take(self, entries: Sequence[Entry]) -> None:
         """Queue new events in the live lanes; the others find them in the log."""

@@ -20,6 +20,18 @@ class News:
     """Place, kind and value of each control message."""
 
 
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Which places the log has given out, and what of them is left."""
+
+    end: Place
+    """The latest place, whether an event still stands there or not; the start: there has been none."""
+    trimmed: Place
+    """Retention has removed everything up to here; the start: nothing yet."""
+    durable: bool
+    """Whether all of it is on as many replicas as were asked for."""
+
+
 class LogStore:
     """One log, shared by all subscribers."""
 
@@ -27,6 +39,7 @@ class LogStore:
         self._client = client
         self._keys = keys
         self._gate = register(client, "gate", flags=scripts.flags)
+        self._trim = register(client, "trim", flags=scripts.flags)
 
     async def end(self) -> Place:
         """Place of the last event, or the start of an empty log."""
@@ -40,11 +53,31 @@ class LogStore:
         last = await self._client.xrevrange(key, count=1)
         return Place.parse(last[0][0]) if last else START
 
-    async def wait(self, log: Place, control: Place, *, block_ms: int, count: int = 500) -> News:
-        """Block until something stands after these places, or `block_ms` have passed."""
-        reply = await self._client.xread(
-            {self._keys.log: str(log), self._keys.ctl: str(control)}, count=count, block=block_ms
-        )
+    async def extent(self, replicas: int = 0, timeout_ms: int = 0) -> Extent:
+        """How far the log goes, and whether that much has reached `replicas`; asked of one server in one round trip."""
+        pipe = self._client.pipeline(transaction=False)
+        pipe.exists(self._keys.log)
+        pipe.xinfo_stream(self._keys.log)
+        pipe.hget(self._keys.meta, "trimmed")
+        if replicas:
+            await self._gate(keys=[self._keys.gate], client=pipe)
+            pipe.execute_command("WAIT", replicas, timeout_ms)
+        exists, info, trimmed, *gate = await pipe.execute(raise_on_error=False)
+        for reply in (exists, trimmed, *gate, *([info] if exists else [])):
+            if isinstance(reply, Exception):
+                raise reply
+        end = START if isinstance(info, Exception) else Place.parse(info["last-generated-id"])
+        return Extent(end, Place.parse(trimmed or b"0-0"), not gate or gate[1] >= replicas)
+
+    async def wait(self, log: Place, control: Place | None, *, block_ms: int, count: int = 500) -> News:
+        """Block until something stands after these places, or `block_ms` have passed.
+
+        Without a place in the control stream the log alone is read.
+        """
+        places = {self._keys.log: str(log)}
+        if control is not None:
+            places[self._keys.ctl] = str(control)
+        reply = await self._client.xread(places, count=count, block=block_ms)
         streams = {key.decode(): entries for key, entries in reply.items()}
         entries = await with_contents(self._client, self._keys, streams.get(self._keys.log, ()))
         messages = [
@@ -57,6 +90,14 @@ class LogStore:
         """Up to `count` events after `place`, up to and including `until`."""
         found = await self._client.xrange(self._keys.log, f"({place}", str(until), count)
         return await with_contents(self._client, self._keys, found)
+
+    async def kept_after(self, place: Place, until: Place, count: int) -> tuple[list[Entry], Place]:
+        """As `after`, and up to where retention had removed events by then: behind `place`, and some are missing."""
+        found = await self._client.xrange(self._keys.log, f"({place}", str(until), count)
+        entries = await with_contents(self._client, self._keys, found)
+        # After the reading, so that it tells of every removal before that, and of one between log and payloads.
+        trimmed = await self._client.hget(self._keys.meta, "trimmed")
+        return entries, Place.parse(trimmed or b"0-0")
 
     async def before(self, place: Place | None, count: int) -> list[Entry]:
         """Up to `count` events before `place` (None: from the end), newest first."""
@@ -87,14 +128,13 @@ class LogStore:
         old = await self._client.xrange(self._keys.log, "-", f"({before_ms}-0", TRIM_BATCH)
         if not old:
             return 0
-        pipe = self._client.pipeline(transaction=False)
-        for _, fields in old:
+        keys, events = [self._keys.log, self._keys.meta, self._keys.payloads], list[int | str | bytes]()
+        for place, fields in old:
             event_id = fields[b"i"].decode()
-            pipe.hdel(self._keys.index(event_id), event_id)
+            keys.append(self._keys.index(event_id))
+            events += (place, len(keys), event_id)
         last = Place.parse(old[-1][0])
-        pipe.xtrim(self._keys.log, minid=f"{last.ms}-{last.no + 1}", approximate=False)
-        pipe.hdel(self._keys.payloads, *(place for place, _ in old))  # last: until then it would look erased
-        await pipe.execute()
+        await self._trim(keys=keys, args=[str(last), f"{last.ms}-{last.no + 1}", *events])
         return len(old)
 
     async def announce(self, kind: str, value: str) -> None:
@@ -111,3 +151,15 @@ class LogStore:
         pipe.execute_command("WAIT", count, timeout_ms)
         _, reached = await pipe.execute()
         return bool(reached >= count)
+
+    async def stands(self, place: Place, replicas: int, timeout_ms: int) -> bool | None:
+        """Whether the event at `place` is on so many replicas of this very server; None: it holds no such event.
+
+        What was read just before may have come from a server that has lost its rank since.
+        """
+        pipe = self._client.pipeline(transaction=False)
+        pipe.xrange(self._keys.log, str(place), str(place))
+        await self._gate(keys=[self._keys.gate], client=pipe)
+        pipe.execute_command("WAIT", replicas, timeout_ms)
+        found, _, reached = await pipe.execute()
+        return bool(reached >= replicas) if found else None

@@ -1,5 +1,6 @@
 """What the tests of the admin API share: the real application over HTTP, on a real store, with a real sender."""
 
+import asyncio
 import ipaddress
 import random
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from redis.asyncio import Redis
 from structlog.typing import EventDict
 
-from relay.admin import SourceInfo, admin_app
+from relay.admin import FeedTail, SourceInfo, admin_app
 from relay.attempts import Attempter
 from relay.core.diff import Transition
 from relay.core.events import build
@@ -20,6 +21,7 @@ from relay.core.keyring import Keyring
 from relay.core.log import Attempt, Entry, Waiting
 from relay.core.model import Change, Details, Event, Observation
 from relay.core.retry import DEFAULT_SCHEDULE_S, Verdict
+from relay.durable import Durable
 from relay.egress import Sender
 from relay.identity import new_secret
 from relay.store import Store
@@ -57,8 +59,9 @@ class Answer:
 class Api:
     """A caller with a token, and a hand behind the scenes."""
 
-    def __init__(self, http: TestClient[Any, Any], store: Store, clock: FakeClock) -> None:
+    def __init__(self, http: TestClient[Any, Any], store: Store, clock: FakeClock, tail: FeedTail) -> None:
         self.http = http
+        self.tail = tail
         self.store = store
         self.clock = clock
         self.logs: list[EventDict] = []
@@ -169,9 +172,12 @@ async def admin_api(
     tokens: Sequence[str] = (TOKEN, OTHER_TOKEN),
     keys: Sequence[bytes] = (b"k" * 32,),
     seed: int = 7,
+    wait_replicas: int = 0,
 ) -> AsyncIterator[Api]:
     """Serve the API on a free port; `keys` encrypt secrets, `seed` makes the ids of subscribers."""
     store, clock = Store(client), FakeClock()
+    durable = Durable(store.log, wait_replicas)
+    tail = FeedTail(store.log, durable, Metrics())
     keyring = Keyring(keys)
     async with Sender(allow=LOOPBACK, allow_http=True, user_agent="relay/test") as sender:
         attempter = Attempter(
@@ -189,12 +195,20 @@ async def admin_api(
             rng=random.Random(seed),
             max_attempts=len(DEFAULT_SCHEDULE_S) + 1,
             new_secret=new_secret,
+            durable=durable,
+            tail=tail,
         )
         with structlog.testing.capture_logs() as logs:
             async with TestClient(TestServer(app)) as http:
-                api = Api(http, store, clock)
+                api = Api(http, store, clock, tail)
                 api.logs = logs
-                yield api
+                running = asyncio.create_task(tail.run())
+                try:
+                    yield api
+                finally:
+                    tail.close()
+                    running.cancel()
+                    await asyncio.gather(running, return_exceptions=True)
 
 
 def _event(entity_id: str, event_type: str, user_id: str) -> Event:

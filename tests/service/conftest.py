@@ -1,12 +1,16 @@
 """Fixtures of the loops' tests."""
 
-from collections.abc import AsyncIterator
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
 
 from relay.dispatcher.lane import Lane
 from relay.store import Store
+from tests.helpers import ValkeyProcess, free_port
 from tests.service.polling import PollRig, polling
 from tests.service.rig import Rig, rigged
 
@@ -26,6 +30,22 @@ async def polls(valkey_server: str, redis_client: Redis) -> AsyncIterator[PollRi
     """Provide an upstream and holders; at the end the entities' histories must be whole."""
     async with polling(valkey_server) as made:
         yield made
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[tuple[ValkeyProcess, ValkeyProcess]]:
+    """A primary and its replica."""
+    port = free_port()
+    primary = ValkeyProcess(tmp_path / "p", "--repl-diskless-sync-delay", "0", port=port)
+    replica = ValkeyProcess(tmp_path / "r", "--replicaof", f"127.0.0.1 {port}", port=free_port())
+    try:
+        primary.wait_ready()
+        replica.wait_ready()
+        yield primary, replica
+    finally:
+        os.kill(replica.pid, signal.SIGCONT)
+        replica.kill()
+        primary.kill()
 
 
 @pytest.fixture(autouse=True)

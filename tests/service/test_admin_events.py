@@ -66,8 +66,8 @@ async def test_filters_name_types_sources_and_entities(redis_client: Redis) -> N
 
 async def test_a_rare_filter_costs_a_bounded_page(redis_client: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page may be short or empty and still lead on; the pages together miss nothing."""
-    monkeypatch.setattr("relay.admin.events.SCAN", 20)
-    monkeypatch.setattr("relay.admin.events._CHUNK", 10)
+    monkeypatch.setattr("relay.admin.feed.SCAN", 20)
+    monkeypatch.setattr("relay.admin.feed._CHUNK", 10)
     async with admin_api(redis_client) as api:
         await api.mint(45)
         (rare,) = await api.mint(1, "lab.cancelled")

@@ -4,8 +4,7 @@ import asyncio
 import os
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -14,7 +13,7 @@ from relay.store import Store
 from relay.store.connect import connect
 from relay.store.deliveries import SHARD_CURSOR, Group
 from relay.store.keys import SHARDS, shard_of
-from tests.helpers import ValkeyProcess, free_port, wait_until
+from tests.helpers import ValkeyProcess, wait_until
 from tests.service.rig import Hit, Rig, refuse, rigged
 
 NAMES = [f"s{number}" for number in range(12)]
@@ -156,22 +155,6 @@ async def test_lanes_that_are_fed_together_all_get_what_came_meanwhile(rig: Rig)
     for name in names:
         await rig.all_accepted(name, ids)
     await rig.committed(*names)
-
-
-@pytest.fixture
-def pair(tmp_path: Path) -> Iterator[tuple[ValkeyProcess, ValkeyProcess]]:
-    """A primary and its replica."""
-    port = free_port()
-    primary = ValkeyProcess(tmp_path / "p", "--repl-diskless-sync-delay", "0", port=port)
-    replica = ValkeyProcess(tmp_path / "r", "--replicaof", f"127.0.0.1 {port}", port=free_port())
-    try:
-        primary.wait_ready()
-        replica.wait_ready()
-        yield primary, replica
-    finally:
-        os.kill(replica.pid, signal.SIGCONT)
-        replica.kill()
-        primary.kill()
 
 
 @pytest.fixture

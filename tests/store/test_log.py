@@ -81,3 +81,26 @@ async def test_a_gate_without_replicas_is_open(store: Store) -> None:
     """Nothing is asked for, so it is reached; one replica is not, because there is none."""
     assert await store.log.reach_replicas(0, 10)
     assert not await store.log.reach_replicas(1, 10)
+
+
+async def test_the_extent_outlives_what_is_trimmed(store: Store) -> None:
+    """The end is the last place given out, and how far retention went is noted; both only grow."""
+    assert (await store.log.extent()).end == START
+    await Minter(store).mint(3)
+    entries = await store.log.after(START, await store.log.end(), 10)
+    extent = await store.log.extent()
+    assert (extent.end, extent.trimmed, extent.durable) == (entries[-1].place, START, True)
+    await store.log.trim(entries[-1].place.ms + 1)
+    extent = await store.log.extent(1, 10)
+    assert (extent.end, extent.trimmed, extent.durable) == (entries[-1].place, entries[-1].place, False)
+    found, trimmed = await store.log.kept_after(entries[0].place, extent.end, 10)
+    assert (found, trimmed) == ([], entries[-1].place)
+
+
+async def test_the_note_of_what_was_trimmed_never_goes_back(store: Store, redis_client: Redis) -> None:
+    """Somebody who kept house before and was paused does not hide what another one has removed."""
+    await Minter(store).mint(2)
+    end = await store.log.end()
+    await redis_client.hset("{relay}:meta", "trimmed", str(Place(end.ms + 5, 3)))
+    await store.log.trim(end.ms + 1)
+    assert (await store.log.extent()).trimmed == Place(end.ms + 5, 3)

@@ -56,15 +56,17 @@ PROBLEM: Final[dict[str, Any]] = {
 
 def problem_ref(status: int) -> dict[str, str]:
     """A reference to the response for a status."""
-    return {"$ref": f"#/components/responses/{_name(_KIND_OF[status])}"}
+    return {"$ref": f"#/components/responses/{_name(_kinds_of(status)[-1])}"}
 
 
 def problem_responses() -> dict[str, Any]:
-    """The responses by name."""
-    return {_name(kind): _response(kind, status, title) for kind, (status, title) in KINDS.items()}
+    """The responses by name: one per status, named after the last of its kinds."""
+    last = {status: (kind, title) for kind, (status, title) in KINDS.items()}
+    return {_name(kind): _response(kind, status, title) for status, (kind, title) in last.items()}
 
 
-_KIND_OF: Final = {status: kind for kind, (status, _) in KINDS.items()}
+def _kinds_of(status: int) -> list[str]:
+    return [kind for kind, (of, _) in KINDS.items() if of == status]
 
 
 def _name(kind: str) -> str:
@@ -72,7 +74,7 @@ def _name(kind: str) -> str:
 
 
 def _response(kind: str, status: int, title: str) -> dict[str, Any]:
-    said = {"type": {"const": f"/problems/{kind}"}, "status": {"const": status}}
+    said = {"type": {"enum": [f"/problems/{one}" for one in _kinds_of(status)]}, "status": {"const": status}}
     example: dict[str, Any] = {"type": f"/problems/{kind}", "title": title, "status": status, "detail": "…"}
     if kind == "invalid-input":
         example |= {"detail": "mend /url and send it again", "errors": _EXAMPLE_ERRORS}
