@@ -12,8 +12,10 @@ from relay.admin.description import Description
 from relay.admin.errors import errors
 from relay.admin.event_types import EventTypes
 from relay.admin.events import Events
+from relay.admin.explain import Explain
 from relay.admin.feed import Feed
 from relay.admin.feed_tail import FeedTail
+from relay.admin.ledger import Ledger
 from relay.admin.pages import NoQuery
 from relay.admin.ping import Ping
 from relay.admin.reconcile import Reconcile
@@ -65,6 +67,7 @@ def admin_app(
         Sources(store, sources, clock),
         Streams(feed, tail),
         Events(feed),
+        Explain(store, feed, Ledger(store, max_attempts), {one.name: one.interval_s for one in sources}),
         Deliveries(store, max_attempts),
         Reconcile(store, max_attempts),
         EventTypes(),

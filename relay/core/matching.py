@@ -1,6 +1,7 @@
 """Which subscribers an event is for: type patterns first (an index), then filters."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -50,10 +51,26 @@ def wants_type(subscriber: Subscriber, event_type: str) -> bool:
     return any(type_matches(pattern, event_type) for pattern in subscriber.event_types)
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The condition that says no."""
+
+    condition: str
+    """The field of the filter, or `event_types`."""
+    allowed: tuple[str, ...]
+    value: str | None
+    """What the event has there."""
+
+
 def filter_refusal(condition: Filter, payload: bytes) -> str | None:
     """Name of the first condition that an event does not meet, or None if it meets all; an erased one meets none."""
+    refused = _refused_by(condition, payload)
+    return None if refused is None else refused.condition
+
+
+def _refused_by(condition: Filter, payload: bytes) -> Refusal | None:
     if not payload:
-        return "erased"
+        return Refusal("erased", (), None)
     if condition == _ANY:
         return None
     data = _decode(payload).data
@@ -68,11 +85,18 @@ def filter_refusal(condition: Filter, payload: bytes) -> str | None:
     )
     for name, allowed, value in checks:
         if allowed and (value is None or str(value) not in allowed):
-            return name
+            return Refusal(name, allowed, None if value is None else str(value))
     return None
 
 
 _ANY = Filter()
+
+
+def refusal(event_types: Sequence[str], condition: Filter, event_type: str, payload: bytes) -> Refusal | None:
+    """What refuses an event, the types first; None: it is for whoever asks so."""
+    if not any(type_matches(pattern, event_type) for pattern in event_types):
+        return Refusal("event_types", tuple(event_types), event_type)
+    return _refused_by(condition, payload)
 
 
 def matches(subscriber: Subscriber, event_type: str, payload: bytes) -> bool:

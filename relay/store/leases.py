@@ -76,3 +76,16 @@ class LeaseStore:
         """Names of the replicas that have joined and not left, alive or not."""
         fields = await self._client.hkeys(self._keys.lease)
         return [field.decode()[1:] for field in fields if field.startswith(b"@")]
+
+    async def served(self, resources: Sequence[str], now_ms: int) -> set[str]:
+        """Which of these some replica holds that is alive at this time by the store's clock; how, `tick.lua` says."""
+        leases = await self._client.hmget(self._keys.lease, list(resources)) if resources else []
+        holders = [None if lease is None else lease.split(b":")[1] for lease in leases]
+        names = sorted({holder for holder in holders if holder is not None})
+        replicas = await self._client.hmget(self._keys.lease, [b"@" + name for name in names]) if names else []
+        alive = {
+            name
+            for name, replica in zip(names, replicas, strict=True)
+            if replica is not None and int(replica.rpartition(b":")[2]) > now_ms
+        }
+        return {name for name, holder in zip(resources, holders, strict=True) if holder in alive}
