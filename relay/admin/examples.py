@@ -104,3 +104,38 @@ SOURCE: Final[dict[str, Any]] = {
     "invalid_rows": {},
     "held_back": 0,
 }
+
+EXPLANATION: Final[dict[str, Any]] = {
+    "event_id": _EVENT_ID,
+    "type": "lab.completed",
+    "source": "lod",
+    "entity": EVENT["data"]["entity"],
+    "sequence": EVENT["data"]["sequence"],
+    "logged_at": _AT,
+    "observed": {
+        **EVENT["data"]["observed"],
+        "within_s": 30.0,
+        "poll_interval_s": 30.0,
+        "first_seen": False,
+        "backfill": False,
+    },
+    "occurred_at": EVENT["data"]["occurred_at"],
+    "transition": EVENT["data"]["transition"],
+    "changes": EVENT["data"]["changes"],
+    "rule": "CompletionStatus became 4 (Complete)",
+    "meaning": catalogue()["lab.completed"].description,
+    "data": [
+        {
+            "subscriber_id": _SUBSCRIBER_ID,
+            "description": "",
+            "enabled": True,
+            "verdict": "refused",
+            "detail": "its filter says no: see refused_by",
+            "refused_by": {"condition": "class_ids", "allowed": ["cls-7"], "value": None},
+            "delivery": None,
+            "waits": [],
+        }
+    ],
+    "next_cursor": None,
+}
+STREAM: Final = f"id: {CURSOR}\nevent: lab.completed\ndata: {json.dumps({**EVENT, 'cursor': CURSOR})}\n\n"

@@ -2,9 +2,11 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import ConfigDict, Field
 
 from relay.admin.delivery_schema import DeliveryOut
+from relay.admin.examples import EXPLANATION
+from relay.admin.fields import Described, Moment, example
 from relay.admin.pages import PageQuery
 from relay.core.matching import Refusal
 
@@ -16,9 +18,10 @@ class ExplainQuery(PageQuery):
     """Which subscribers; they are told of by id, and `cursor` leads on."""
 
     subscriber_id: str | None = None
+    """Only this one."""
 
 
-class RefusalOut(BaseModel):
+class RefusalOut(Described):
     """The first condition that says no."""
 
     condition: Literal[
@@ -30,16 +33,16 @@ class RefusalOut(BaseModel):
     """What the event has there."""
 
 
-class WaitOut(BaseModel):
+class WaitOut(Described):
     """Something that a pending delivery waits for, as far as the store knows."""
 
     reason: WaitReason
     detail: str
-    until: str | None
+    until: Moment | None
     """When it ends, if that is known."""
 
 
-class SubscriberExplained(BaseModel):
+class SubscriberExplained(Described):
     """Why a subscriber gets an event, or why not."""
 
     subscriber_id: str
@@ -56,12 +59,12 @@ class SubscriberExplained(BaseModel):
     """Of a pending delivery: all that it waits for."""
 
 
-class ObservedOut(BaseModel):
+class ObservedOut(Described):
     """How an event was seen: it happened between `after` and `at`."""
 
-    after: str | None
+    after: Moment | None
     """The latest sight of the entity before; null: it had never been seen."""
-    at: str
+    at: Moment
     within_s: float | None
     poll_interval_s: float | None
     """Of its source as it is set now; null: the relay's own event, or a source that is set no longer."""
@@ -69,26 +72,35 @@ class ObservedOut(BaseModel):
     backfill: bool
 
 
-class EntityRef(BaseModel):
+class EntityRef(Described):
     """What the event is about."""
 
     kind: str
     id: str
 
 
-class EventExplained(BaseModel):
+class TransitionOut(Described):
+    """From which status to which; the same, where the event moves none."""
+
+    from_: str | None = Field(alias="from")
+    to: str | None
+
+
+class EventExplained(Described):
     """An event explained: how it was seen, by which rule it was made, and what it came to for each subscriber."""
+
+    model_config = ConfigDict(json_schema_extra=example(EXPLANATION))
 
     event_id: str
     type: str
     source: str
     entity: EntityRef
     sequence: int
-    logged_at: str
+    logged_at: Moment
     """When it entered the log, by the store's clock."""
     observed: ObservedOut
-    occurred_at: str | None
-    transition: dict[Literal["from", "to"], str | None]
+    occurred_at: Moment | None
+    transition: TransitionOut
     changes: dict[str, Any]
     rule: str
     """The difference that makes an event of this type."""

@@ -13,8 +13,10 @@ from typing import Final
 import msgspec
 import structlog
 from aiohttp import web
+from pydantic import ConfigDict, RootModel
 
 from relay.admin.errors import stamp
+from relay.admin.examples import STREAM
 from relay.admin.feed import BEYOND, Feed, Selection, cursor_at
 from relay.admin.feed_tail import FeedTail, Frame, TooManyError
 from relay.admin.problems import ProblemError
@@ -43,6 +45,12 @@ log = structlog.get_logger()
 
 class StreamQuery(Selection):
     """Which events, and after which (without `after` and `Last-Event-ID`: from now on)."""
+
+
+class EventStream(RootModel[str]):
+    """Server-Sent Events."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [STREAM]})
 
 
 class Stream:
@@ -161,7 +169,7 @@ class Streams:
                 "/v1/events/stream",
                 self._stream,
                 _SUMMARY,
-                {200: None},
+                {200: EventStream},
                 query=StreamQuery,
                 problems=(410,),
                 media_type="text/event-stream",
