@@ -58,7 +58,8 @@ async def test_the_table_of_routes_describes_the_api(redis_client: Redis) -> Non
             assert route.query.model_json_schema()["type"] == "object"
             assert route.body is None or route.body.model_json_schema()["properties"]
             for answer in route.answers.values():
-                assert answer is None or answer.model_json_schema(mode="serialization")["properties"]
+                schema = {} if answer is None else answer.model_json_schema(mode="serialization")
+                assert answer is None or schema.get("properties") or schema["type"] == "string"
 
 
 async def test_each_of_several_tokens_is_accepted(redis_client: Redis) -> None:
