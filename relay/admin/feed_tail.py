@@ -138,7 +138,7 @@ class FeedTail:
                 self._metrics.store_errors.inc()
                 (log.debug if failures else log.warning)("feed.store_error", error=type(error).__name__)
                 failures += 1
-                self._forget()  # it may be another store, or have lost its latest events: begin at its end
+                self.forget()  # it may be another store, or have lost its latest events: begin at its end
                 await asyncio.sleep(PAUSE_S)
 
     async def _turn(self) -> None:
@@ -147,12 +147,12 @@ class FeedTail:
             return
         news = await self._store.wait(self._end, None, block_ms=BLOCK_MS, count=BATCH)
         if not self._followers:
-            self._forget()
+            self.forget()
         elif news.entries:
             if await self._durable.wait(news.entries[-1].place):
                 self._take(news.entries)
             else:
-                self._forget()
+                self.forget()
 
     async def _begin(self) -> None:
         followers = list(self._followers)  # who comes from now on has asked where the end is itself
@@ -163,7 +163,7 @@ class FeedTail:
         self._floor = self._end = shown.end
         self._tell()
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
         """Keep nothing: who comes, or is here, finds in the log what it has not seen."""
         self._frames, self._bytes = [], 0
         self._floor = self._end = None
@@ -198,4 +198,5 @@ class FeedTail:
             return self._frames[first : first + BATCH], None
         async with self._catching_up:
             entries, trimmed = await self._store.kept_after(place, end, BATCH)
-        return [Frame(entry) for entry in entries], trimmed if trimmed > place else None
+        gap = trimmed if trimmed > place else None
+        return [Frame(entry) for entry in entries if gap is None or entry.place > gap], gap
