@@ -63,11 +63,14 @@ class EventSource:
 
     async def ended(self, timeout_s: float = 1.0) -> bool:
         """Whether the stream ends within this time."""
-        with contextlib.suppress(EOFError, TimeoutError):
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                while True:
-                    await self.block()
-        return self.response.content.at_eof()
+                try:
+                    while True:
+                        await self.block()
+                except (EOFError, aiohttp.ClientPayloadError):  # the latter in the middle of a message
+                    return True
+        return False
 
     async def ids(self, count: int) -> list[str]:
         """Event ids of the next so many events."""
