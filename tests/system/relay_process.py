@@ -63,9 +63,15 @@ class RelayProcess:
         return False
 
     @property
+    def running(self) -> bool:
+        """Whether the process that was started last still runs."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
     def token(self) -> str:
-        """The admin token that it made."""
-        return (self.data_dir / "admin-token").read_text().strip()
+        """The first admin token that it was given, or the one that it made."""
+        given = self._environment.get("RELAY_ADMIN_TOKENS")
+        return json.loads(given)[0] if given else (self.data_dir / "admin-token").read_text().strip()
 
     async def call(self, method: str, path: str, body: object = None) -> Any:
         """Ask the admin API; the answer must be a success."""
