@@ -1,4 +1,8 @@
-"""Retention: events and attempts that have outlived it are removed. One replica at a time does it."""
+"""Retention: events, attempts and dead letters that have outlived it are removed. One replica at a time does it.
+
+A dead letter is listed for as long after its death as an event is kept, so that nobody loses it in silence, and nothing
+that the relay writes for each event or delivery grows for ever.
+"""
 
 import asyncio
 from collections.abc import Sequence
@@ -24,7 +28,7 @@ log = structlog.get_logger()
 
 
 class Housekeeping:
-    """Trims the log with its index, the attempts of all shards, and what waits for nobody."""
+    """Trims the log with its index, the attempts of all shards, old dead letters, and what waits for nobody."""
 
     def __init__(
         self,
@@ -62,6 +66,7 @@ class Housekeeping:
                     break
             await self._deliveries.drop_orphans(range(SHARDS))
             await self._deliveries.trim_attempts(range(SHARDS), now_ms - int(self._keep_attempts_s * 1000))
+            await self._deliveries.trim_dead([one.id for one in await self._registry.all()], before_ms)
         except STORE_ERRORS as error:
             log.warning("housekeeping.store_error", error=type(error).__name__)
         if removed:
