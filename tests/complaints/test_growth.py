@@ -77,12 +77,12 @@ async def test_svix_1933_nothing_outlives_its_retention(rig: Rig, monkeypatch: p
     away = await rig.subscribe("away")
     await rig.change(msgspec.structs.replace(away, enabled=False))
     replica = await rig.started()
-    await _month(rig, replica, 300)
+    await _month(rig, replica, 120)
     first = await _sizes(rig)
-    await _month(rig, replica, 300)
+    await _month(rig, replica, 120)
     second = await _sizes(rig)
     assert {kind for kind in second if second[kind] > first[kind]} <= {"st", "att"}
-    assert second["st"] == 600, "entities have a retention of their own"
+    assert second["st"] == 240, "entities have a retention of their own"
     assert second["att"] <= 3 * NODE_ENTRIES
     await rig.minter.mint(1)  # so that the log has an end again
     await rig.committed("well", "dead")
