@@ -1,4 +1,4 @@
-"""Fixtures of the complaints' tests: the loops' rig, a store that a test may stop and start, upstreams for processes."""
+"""Fixtures of the complaints' tests: the loops' rig, a store that a test may stop, upstreams for processes."""
 
 import shutil
 import tempfile

@@ -1,6 +1,6 @@
-"""What users of other webhook senders complain of in their public issue trackers: sent twice, sent for ever, never sent.
+"""What users of other webhook senders complain of in public issue trackers: sent twice, sent for ever, never sent.
 
-svix/svix-webhooks, hookdeck/outpost, frain-dev/convoy; each test names its issue, or the mistake that is common to several.
+svix/svix-webhooks, hookdeck/outpost, frain-dev/convoy; each test names its issue, or a mistake that several have made.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""What users of other webhook senders complain of in their public issue trackers: where a subscriber may live.
+"""What users of other webhook senders complain of in public issue trackers: where a subscriber may live.
 
 svix/svix-webhooks (#792, #2539, SVIXSEC-2026-0001): a range was forgotten, again and again. Every known way round the
 guard is tried in tests/service/test_egress_bypass.py; here stands what the guard must let through all the same.

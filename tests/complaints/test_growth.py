@@ -1,4 +1,4 @@
-"""What users of other webhook senders complain of in their public issue trackers: what grows until the disk is full.
+"""What users of other webhook senders complain of in public issue trackers: what grows until the disk is full.
 
 hookdeck/outpost, svix/svix-webhooks, frain-dev/convoy. That lists stay quick at volume (convoy#381) is tested in
 tests/service/test_admin_deliveries.py.
@@ -20,7 +20,7 @@ NODE_ENTRIES = 100
 """A stream is trimmed by whole nodes, of so many entries at most (Redis: stream-node-max-entries)."""
 
 KEPT = {"att", "ctl", "cur", "epoch", "fence", "lease", "st", "sub"}
-"""What is written whatever happens: attempts (see below), and what is as large as the numbers of subscribers and entities."""
+"""What may be left: attempts (see below), and what is as large as the numbers of subscribers and entities."""
 
 
 def _keeper(rig: Rig, replica: Replica, *, keep_s: float) -> Housekeeping:

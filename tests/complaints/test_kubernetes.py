@@ -1,4 +1,4 @@
-"""What users of other webhook senders complain of in their public issue trackers: life under an orchestrator.
+"""What users of other webhook senders complain of in public issue trackers: life under an orchestrator.
 
 hookdeck/outpost, frain-dev/convoy, svix/svix-webhooks. That manifests come with the relay (svix#1967) is tested in
 tests/deploy/.
@@ -64,8 +64,8 @@ def _run(command: list[str], tmp_path: Path, **variables: str) -> subprocess.Com
 def test_outpost_558_a_loop_that_dies_takes_the_process_with_it(tmp_path: Path) -> None:
     """outpost#558: a worker was gone, the probe said so, and nothing started it again.
 
-    Here the process ends with code 1, whichever loop it is, so that whoever started it starts it again; convoy#2251: and
-    not without a line that says why.
+    Here the process ends with code 1, whichever loop it is, so that whoever started it starts it again, and not
+    without a line that says why (convoy#2251).
     """
     result = _run(["-c", BROKEN, ",".join(LOOPS), "run", "--sandbox"], tmp_path)
     codes = dict(line.split() for line in result.stdout.splitlines() if line.startswith("relay."))

@@ -1,4 +1,4 @@
-"""What users of other webhook senders complain of in their public issue trackers: the store was away, or came back empty.
+"""What users of other webhook senders complain of in public issue trackers: the store was away, or came back empty.
 
 svix/svix-webhooks, hookdeck/outpost; each test names its issue.
 """
@@ -206,7 +206,7 @@ async def _commands(rig: Rig) -> int:
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[str]:
-    """URL of a Cluster of one node, which refuses a script that names keys of two slots, or any that it was not told."""
+    """URL of a Cluster of one node, which refuses what names keys of two slots."""
     cluster_port = str(free_port())
     node = ValkeyProcess(tmp_path / "c", "--cluster-enabled", "yes", "--cluster-port", cluster_port, port=free_port())
     node.wait_ready()
@@ -235,7 +235,9 @@ async def test_outpost_461_a_cluster_is_a_store_like_any_other(
         receiver.status = 204
         await receiver.wait_for(1)
         await wait_until(lambda: _is_listed(process, "delivered"))
-        answer = await process.call("POST", "/v1/deliveries/redeliver", {"status": "delivered", **await _whose(process)})
+        answer = await process.call(
+            "POST", "/v1/deliveries/redeliver", {"status": "delivered", **await _whose(process)}
+        )
         assert answer["count"] == 1
         await wait_until(lambda: receiver.deliveries == 2)
 

@@ -1,4 +1,4 @@
-"""What users of other webhook senders complain of in their public issue trackers: subscribers that fail, and who suffers.
+"""What users of other webhook senders complain of in public issue trackers: subscribers that fail, and who suffers.
 
 hookdeck/outpost, and mistakes that are common to several. What one failing subscriber does to the others (convoy#1926)
 stands in tests/service/test_dispatcher_isolation.py.
@@ -62,7 +62,7 @@ async def _failed(rig: Rig, outcome: str, count: int) -> bool:
 
 
 async def test_a_body_that_never_ends_pins_no_worker(rig: Rig) -> None:
-    """The body was read outside the time-out (seen in several): each endless answer cost a worker for good.
+    """A body read outside the time-out (seen in several): each endless answer cost a worker for good.
 
     Here a subscriber that never ends an answer, and allows one request at a time, gets its events one after the other.
     """
@@ -86,7 +86,7 @@ async def test_a_body_that_never_ends_pins_no_worker(rig: Rig) -> None:
 
 
 async def test_retries_of_events_that_failed_together_do_not_come_back_together(rig: Rig) -> None:
-    """Retries without jitter (outpost, convoy), or with a jitter that makes some of them early (svix).
+    """Retries without jitter (outpost, convoy), or with a jitter that makes a retry early (svix).
 
     Here the delays of a hundred events spread over the fifth that follows the planned time, and none lies before it.
     """

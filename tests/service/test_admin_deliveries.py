@@ -252,7 +252,7 @@ async def test_a_long_queue_is_read_in_bounded_pages(redis_client: Redis, monkey
 async def test_a_search_in_a_busy_shard_is_bounded_and_says_so(
     redis_client: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Past its budget a delivery is judged by cursor and retries alone, and its attempts are marked incomplete."""
+    """convoy#381: past its budget a search judges by cursor and retries alone, and marks the attempts as incomplete."""
     async with admin_api(redis_client) as api:
         subscriber = await api.subscribe()
         first, *others = await api.mint(40)

@@ -205,7 +205,10 @@ async def test_the_files_are_kept_by_browsers_and_asked_for_again(redis_client: 
 
 
 async def test_the_page_shows_the_api_and_talks_to_nobody_else(redis_client: Redis) -> None:
-    """In a real browser: every operation is listed, one can be tried out with a token, and the policy is not broken."""
+    """Pages that need a cloud (seen in several).
+
+    In a real browser: every operation is listed, one can be tried out with a token, and the policy is not broken.
+    """
     async with admin_api(redis_client) as api, async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         try:

@@ -102,7 +102,7 @@ async def test_a_redelivery_goes_through_the_schedule_and_may_die_again(redis_cl
 
 
 async def test_a_delivered_one_goes_out_again_each_time(redis_client: Redis) -> None:
-    """Nothing swallows it; asked for twice before it went out, it goes out once."""
+    """outpost#670: nothing swallows it; asked for twice before it went out, it goes out once."""
     async with admin_api(redis_client) as api:
         subscriber = await api.subscribe()
         entry, other = await api.mint(2)

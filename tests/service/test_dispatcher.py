@@ -40,7 +40,7 @@ async def test_events_minted_while_nobody_delivers_arrive_later(rig: Rig) -> Non
 
 
 async def test_types_and_filters_decide_who_gets_what(rig: Rig) -> None:
-    """A subscriber gets what its patterns cover and its filter lets through, and nothing else."""
+    """svix#2058: a subscriber gets what its patterns cover and its filter lets through, and nothing else."""
     await rig.subscribe("scores", event_types=("lab.scored",))
     await rig.subscribe("mine", filter=Filter(user_ids=("u2",)))
     await rig.started()

@@ -56,7 +56,10 @@ def stop_at(thing: Any, name: str, when: str, nth: int) -> asyncio.Event:
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("name", STEPS)
 async def test_a_crash_between_any_two_steps_loses_nothing(rig: Rig, name: str, when: str, nth: int) -> None:
-    """Whatever step a replica dies at, its successor delivers everything, with the same ids."""
+    """Move, then remove, in a delayed queue (seen in several).
+
+    Whatever step a replica dies at, its successor delivers everything, with the same ids.
+    """
     rig.hooks.behaviours["flaky"] = failing_first(1)
     for subscriber in ("good", "flaky"):
         await rig.subscribe(subscriber)

@@ -123,7 +123,7 @@ async def test_a_410_disables_at_once_and_says_so(rig: Rig) -> None:
 
 
 async def test_failing_is_told_before_disabling_and_recovery_after(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Notice first; the state is told as ok again with the first success."""
+    """Notice before disabling (wanted in several): it comes first; the state is told as ok with the first success."""
     monkeypatch.setattr("tests.service.rig.NOTICE_AFTER_S", 0.2)
     await rig.subscribe("watcher", event_types=("relay.subscriber.*",))
     await rig.subscribe("flaky", event_types=("lab.*",), retry_schedule_s=(0.05,) * 50)
@@ -140,7 +140,7 @@ async def test_failing_is_told_before_disabling_and_recovery_after(rig: Rig, mon
 
 
 async def test_sustained_failure_disables_with_notice(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only after notice, and only once a delivery went through its whole schedule in vain."""
+    """outpost#596: only after notice, and only once a delivery went through its whole schedule in vain."""
     monkeypatch.setattr("tests.service.rig.NOTICE_AFTER_S", 0.0)
     monkeypatch.setattr("tests.service.rig.DISABLE_AFTER_S", 0.3)
     await rig.subscribe("watcher", event_types=("relay.subscriber.*",))
@@ -156,7 +156,10 @@ async def test_sustained_failure_disables_with_notice(rig: Rig, monkeypatch: pyt
 
 
 async def test_a_rate_is_kept(rig: Rig) -> None:
-    """At twenty per second, fifty webhooks take at least a second and a half (one second's worth goes at once)."""
+    """A rate limit that is stored and never enforced (svix).
+
+    At twenty per second, fifty webhooks take at least a second and a half (one second's worth goes at once).
+    """
     await rig.subscribe("slow", rate_per_s=20.0, max_in_flight=8)
     await rig.started()
     started = time.monotonic()
@@ -166,7 +169,7 @@ async def test_a_rate_is_kept(rig: Rig) -> None:
 
 
 async def test_fifty_dead_subscribers_do_not_delay_a_healthy_one(rig: Rig) -> None:
-    """The healthy one gets everything while the others fail."""
+    """convoy#1926: the healthy one gets everything while the others fail."""
     for number in range(50):
         await rig.subscribe(f"dead-{number}", retry_schedule_s=(0.05,) * 20)
         rig.hooks.behaviours[f"dead-{number}"] = _refuse

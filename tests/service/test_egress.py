@@ -64,7 +64,7 @@ async def test_only_2xx_is_success(status: int, outcome: str) -> None:
 
 
 async def test_a_redirect_is_not_followed() -> None:
-    """The signature covers this subscriber: the other address hears nothing, for a 307 either."""
+    """Redirects followed (outpost, convoy): here the other address hears nothing, of a 307 either."""
     async with serving(always(OK)) as other:
         answer = f"HTTP/1.1 307 X\r\nlocation: {other.url}\r\ncontent-length: 0\r\n\r\n".encode()
         async with serving(always(answer)) as server, sender() as client:

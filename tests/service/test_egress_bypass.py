@@ -148,7 +148,7 @@ LAYERS: dict[str, Callable[[str], Any]] = {"url": by_url, "name": by_name, "sock
     "address", edges(inside=True) + [form for address in PRIVATE_V4 for form in (address, *embedded(address))]
 )
 async def test_a_refused_address_passes_no_layer(address: str, layer: str) -> None:
-    """Both ends of each range, and private IPv4 in every IPv6 disguise: BLOCKED, with a reason."""
+    """svix#2539: both ends of each range, and private IPv4 in every IPv6 disguise: BLOCKED, with a reason."""
     reply = await LAYERS[layer](address)
     assert (reply.outcome, reply.status, reply.first_byte_ms) == (Outcome.BLOCKED, None, None)
     assert reply.detail.startswith("the address ")

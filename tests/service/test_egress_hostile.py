@@ -76,7 +76,10 @@ CHUNKED = b"HTTP/1.1 %d X\r\ntransfer-encoding: chunked\r\n\r\n"
 async def test_an_endless_or_broken_answer_is_bounded_and_its_connection_closed(
     behaviour: Behaviour, outcome: Outcome
 ) -> None:
-    """Whatever a subscriber sends, the attempt ends within its time and holds no socket afterwards."""
+    """A body read outside the time-out (seen in several).
+
+    Whatever a subscriber sends, the attempt ends within its time and holds no socket afterwards.
+    """
     async with serving(behaviour) as server, sender() as client:
         started = time.monotonic()
         reply = await client.post(server.url, HEADERS, b"{}", timeout_s=0.3)

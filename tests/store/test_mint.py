@@ -36,7 +36,10 @@ async def everything(client: Redis) -> dict[Any, bytes | None]:
 
 
 async def test_a_change_and_its_events_are_written_together(store: Store) -> None:
-    """Several events of one change stand in the log in their order, and the snapshot is the new one."""
+    """Commit, then enqueue, without an outbox (seen in several).
+
+    Several events of one change stand in the log in their order, and the snapshot is the new one.
+    """
     one, two = event(1, "lab.scored"), event(2, "lab.completed")
     minted = await store.snapshots.mint(SOURCE, TOKEN, 1, [(SOURCE, change("e", b"", b"new", one, two))])
     assert (minted.applied, minted.already, minted.conflicts) == (1, 0, ())

@@ -148,7 +148,10 @@ async def test_what_is_given_back_goes_to_the_next(replicas: Replicas) -> None:
 
 
 async def test_nobody_gives_back_what_another_holds(replicas: Replicas) -> None:
-    """Giving back again, after a lost answer, does not take the lease from its new holder."""
+    """A lock released without its owner's token (seen in several).
+
+    Giving back again, after a lost answer, does not take the lease from its new holder.
+    """
     await replicas.tick("a")
     held = await replicas.tick("b", dead_owners=("a",))
     await replicas.tick("a", give_back=tuple(held.tokens))

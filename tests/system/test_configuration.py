@@ -79,7 +79,7 @@ def _run(environment: Mapping[str, Any], tmp_path: Path, *arguments: str) -> sub
 
 @pytest.mark.parametrize("wrong", WRONG)
 def test_wrong_configuration_exits_2_with_one_line(wrong: str, tmp_path: Path) -> None:
-    """One line on stderr names the setting and the mend, and never a secret."""
+    """convoy#2251: one line on stderr names the setting and the mend, and never a secret."""
     changes, expected = WRONG[wrong]
     unset = changes.get("-")
     good = {name: value for name, value in GOOD.items() if unset is None or not name.startswith(unset)}

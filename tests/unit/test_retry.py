@@ -30,7 +30,7 @@ def test_the_default_schedule_is_the_contracts() -> None:
 
 @given(SCHEDULES, JITTERS)
 def test_jitter_only_lengthens_and_by_a_fifth_at_most(schedule: list[float], jitter: float) -> None:
-    """No attempt is early."""
+    """Jitter that makes a retry early (svix): here none is."""
     for attempt_no, step in enumerate(schedule, 1):
         delay = backoff_s(attempt_no, schedule, jitter)
         assert delay is not None
