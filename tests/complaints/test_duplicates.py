@@ -45,12 +45,14 @@ async def test_svix_2181_an_attempt_under_way_is_nobody_elses_before_its_time_ou
         await rig.subscribe(name, timeout_s=timeout_s)
     await rig.started()
     await rig.minter.mint(1)
-    for name, timeout_s in (("patient", 30.0), ("hasty", 3.0)):
-        await wait_until(lambda name=name: _is_parked(rig, name))
-        started_ms = rig.hooks.hits[name][0].at.timestamp() * 1000
-        ((_, due_ms),) = await rig.store.deliveries.waiting(shard_of(name), 0, 10)
-        assert due_ms >= started_ms + timeout_s * 1000
-    release.set()
+    try:
+        for name, timeout_s in (("patient", 30.0), ("hasty", 3.0)):
+            await wait_until(lambda name=name: _is_parked(rig, name))
+            started_ms = rig.hooks.hits[name][0].at.timestamp() * 1000
+            ((_, due_ms),) = await rig.store.deliveries.waiting(shard_of(name), 0, 10)
+            assert due_ms >= started_ms + timeout_s * 1000
+    finally:
+        release.set()
     await rig.committed("patient", "hasty")
     assert len(rig.hooks.hits["patient"]) == len(rig.hooks.hits["hasty"]) == 1
 
@@ -81,8 +83,10 @@ async def test_a_lock_is_renewed_while_requests_are_under_way(rig: Rig) -> None:
         now = await _expiries(rig)
         return len(now) == 2 and all(now[owner] > began[owner] + 200 for owner in now)
 
-    await wait_until(renewed)
-    release.set()
+    try:
+        await wait_until(renewed)
+    finally:
+        release.set()
     for name in names:
         await rig.all_accepted(name, ids)
         await rig.committed(name)
