@@ -66,7 +66,7 @@ class Housekeeping:
                     break
             await self._deliveries.drop_orphans(range(SHARDS))
             await self._deliveries.trim_attempts(range(SHARDS), now_ms - int(self._keep_attempts_s * 1000))
-            await self._deliveries.trim_dead([one.id for one in await self._registry.all()], before_ms)
+            await self._registry.trim_dead(before_ms)
         except STORE_ERRORS as error:
             log.warning("housekeeping.store_error", error=type(error).__name__)
         if removed:

@@ -246,13 +246,6 @@ class DeliveryStore:
             pipe.zremrangebyscore(self._asked_key(shard), "-inf", f"({since_ms}")
         await pipe.execute()
 
-    async def trim_dead(self, subscriber_ids: Sequence[str], before_ms: int) -> None:
-        """Forget dead letters of these subscribers that died before this."""
-        pipe = self._client.pipeline(transaction=False)
-        for subscriber_id in subscriber_ids:
-            pipe.zremrangebyscore(self._keys.dead(subscriber_id), "-inf", f"({before_ms}")
-        await pipe.execute()
-
     async def read_attempts(
         self, starts: Sequence[tuple[int, str]], count: int, *, newest_first: bool
     ) -> list[list[tuple[Place, list[Attempt]]]]:

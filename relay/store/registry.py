@@ -47,6 +47,13 @@ class RegistryStore:
         await self._put(old.id, await self._stored(old), b"")
         await self._client.hdel(self._keys.meta, f"test:{old.id}")
 
+    async def trim_dead(self, before_ms: int) -> None:
+        """Forget the dead letters of all subscribers that died before this."""
+        pipe = self._client.pipeline(transaction=False)
+        for subscriber_id in await self._client.hkeys(self._keys.sub):
+            pipe.zremrangebyscore(self._keys.dead(subscriber_id.decode()), "-inf", f"({before_ms}")
+        await pipe.execute()
+
     async def next_test_no(self, subscriber_id: str) -> int:
         """Number of the next test of a subscriber, from 1; no two tests share one."""
         return int(await self._client.hincrby(self._keys.meta, f"test:{subscriber_id}", 1))

@@ -50,7 +50,7 @@ async def parked(rig: Rig, name: str) -> int:
 
 
 async def test_order_is_kept_while_attempts_fail_at_random(rig: Rig) -> None:
-    """Half of all attempts are refused or slow; each entity's events are taken one after the other all the same."""
+    """convoy#1525, polar#6771: half of all attempts fail or are slow; an entity's events come one after the other."""
     rng = random.Random(11)
 
     async def moody(_: Hit) -> int:
