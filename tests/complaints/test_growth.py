@@ -19,7 +19,7 @@ CONTROL_KEPT = 10_000
 NODE_ENTRIES = 100
 """A stream is trimmed by whole nodes, of so many entries at most (Redis: stream-node-max-entries)."""
 
-KEPT = {"att", "ctl", "cur", "epoch", "fence", "lease", "st", "sub"}
+KEPT = {"att", "ctl", "cur", "epoch", "fence", "lease", "meta", "st", "sub"}
 """What may be left: attempts (see below), and what is as large as the numbers of subscribers and entities."""
 
 
