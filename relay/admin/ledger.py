@@ -9,15 +9,14 @@ A redelivery begins a new *round*, with attempt 1: earlier attempts are history,
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Final, Literal
 
 from relay.admin.attempt_walk import AttemptWalk, Budget, WalkKey
 from relay.core.log import Attempt, Entry, Place
 from relay.core.matching import matches
 from relay.core.outcome import Outcome
-from relay.core.retry import Verdict
-from relay.core.subscriber import Subscriber
+from relay.core.retry import Verdict, highest_attempt
+from relay.core.subscriber import Subscriber, moment_ms
 from relay.store import Store
 from relay.store.delivery_state import DeliveryState
 from relay.store.keys import shard_of
@@ -25,8 +24,6 @@ from relay.store.keys import shard_of
 DeliveryStatus = Literal["pending", "delivered", "dead", "cancelled"]
 Cause = Literal["subscriber", "relay"]
 
-MAX_ATTEMPTS: Final = 51
-"""The longest schedule that can be set, and the first attempt."""
 _SKEW_MS: Final = 60_000
 """How far a replica's clock, which announces the next attempt, may lie from the store's, which dates the groups."""
 _FIRST_CHUNK: Final = 8
@@ -117,18 +114,13 @@ def counted(last: Attempt | None) -> int:
     return last.attempt_no - (last.verdict == Verdict.HELD)
 
 
-def moment_ms(text: str) -> int:
-    """Unix milliseconds of a subscriber's RFC 3339 time; 0 if it has none."""
-    return int(datetime.fromisoformat(text).timestamp() * 1000) if text else 0
-
-
 class Ledger:
     """Reads; it never writes."""
 
     def __init__(self, store: Store, max_attempts: int) -> None:
         self._deliveries = store.deliveries
         self._log = store.log
-        self._max_attempts = max(max_attempts, MAX_ATTEMPTS)
+        self._max_attempts = highest_attempt(max_attempts)
 
     async def states(self, deliveries: Sequence[tuple[str, Place]]) -> list[DeliveryState]:
         """Where each of them stands."""

@@ -4,9 +4,7 @@ The log is walked from its end; of each entity only the latest event counts, and
 and was not acknowledged. What is queued comes anyway. An event that was never a delivery, because it is older than the
 subscriber or than its filter, was not acknowledged either: that is what one reconciles for.
 
-By the relay's own invariant every matching event that the cursor has passed, and that neither waits nor is dead, was
-acknowledged. Before the subscriber was last changed its filter may have been another one: of events that are older than
-that, those were acknowledged that an attempt on record has delivered.
+What was acknowledged is told as for a replay: see `relay.arrears`.
 """
 
 import asyncio
@@ -17,27 +15,23 @@ from aiohttp import web
 from pydantic import ConfigDict
 
 from relay.admin.fields import Described, example
-from relay.admin.ledger import Ledger, moment_ms
+from relay.admin.ledger import Ledger
 from relay.admin.pages import json_response
 from relay.admin.problems import ProblemError
 from relay.admin.redelivery import Redelivery, order_for
 from relay.admin.routes import Route
 from relay.admin.security import audit
 from relay.admin.subscribers import find_subscriber
+from relay.arrears import Certainty, Doubts
 from relay.core.log import Entry, Place
 from relay.core.matching import matches
-from relay.core.retry import Verdict
 from relay.core.subscriber import Subscriber
 from relay.store import Store
 from relay.store.delivery_state import Order
-from relay.store.keys import shard_of
 
 _CHUNK: Final = 250
-_GROUPS: Final = 200
 _DOUBTFUL: Final = 20_000
 """So many events are looked for in the record of attempts at a time."""
-_MARGIN_MS: Final = 3_600_000
-"""How far the clock that dates a change may lie behind the store's, which dates the events: doubt costs only time."""
 _OWN_TYPES: Final = "relay."
 
 
@@ -88,21 +82,19 @@ class _Walk:
         self._ledger = ledger
         self._redelivery = redelivery
         self._subscriber = subscriber
-        self._created_ms = moment_ms(subscriber.created_at)
-        self._changed_ms = moment_ms(subscriber.updated_at) + _MARGIN_MS
-        self._forgotten_ms = 0
         self._known: set[int] = set()
-        self._doubtful: dict[str, Order] = {}
+        self._doubtful: list[Place] = []
         self.entities = 0
         self.sent = 0
 
     async def run(self) -> None:
         """Walk; what is minted meanwhile is sent as ever."""
-        self._forgotten_ms = await self._store.deliveries.forgotten_ms(shard_of(self._subscriber.id))
+        certainty = await Certainty.of(self._store.deliveries, self._subscriber)
         before: Place | None = None
         while chunk := await self._store.log.before(before, _CHUNK):
             before = chunk[-1].place
-            await self._settle([one.place for one in chunk if self._is_latest(one) and self._wants(one)])
+            latest = [one.place for one in chunk if self._is_latest(one) and self._wants(one)]
+            await self._settle(latest, certainty)
             if len(self._doubtful) >= _DOUBTFUL:
                 await self._clear_doubts()
             await asyncio.sleep(0)
@@ -119,37 +111,22 @@ class _Walk:
     def _wants(self, entry: Entry) -> bool:
         return matches(self._subscriber, entry.event_type, entry.payload)
 
-    async def _settle(self, places: Sequence[Place]) -> None:
+    async def _settle(self, places: Sequence[Place], certainty: Certainty) -> None:
         self.entities += len(places)
         states = await self._ledger.states([(self._subscriber.id, place) for place in places])
         orders = []
         for place, state in zip(places, states, strict=True):
             if state.waiting_attempt_no is None and state.dead_at_ms is None:
-                if place <= state.cursor and state.asked_ms is None and self._in_doubt(place):
-                    self._doubtful[str(place)] = Order(place, "settled")
+                if place <= state.cursor and state.asked_ms is None and certainty.in_doubt(place):
+                    self._doubtful.append(place)
             elif order := order_for("pending", state, place):
                 orders.append(order)
         self.sent += await self._redelivery.make(self._subscriber.id, orders)
 
-    def _in_doubt(self, place: Place) -> bool:
-        """Whether only an attempt can show that it was acknowledged."""
-        if self._created_ms <= place.ms < self._forgotten_ms:
-            return False  # its attempts are on record no longer
-        return place.ms <= self._changed_ms
-
     async def _clear_doubts(self) -> None:
         """Send what no attempt on record has delivered."""
-        doubtful, self._doubtful = self._doubtful, {}
-        shard = shard_of(self._subscriber.id)
-        start = f"{min(one.place.ms for one in doubtful.values())}-0" if doubtful else ""
-        while doubtful:
-            (groups,) = await self._store.deliveries.read_attempts([(shard, start)], _GROUPS, newest_first=False)
-            for _, group in groups:
-                for one in group:
-                    if one.subscriber_id == self._subscriber.id and one.verdict == Verdict.DELIVERED:
-                        doubtful.pop(one.place, None)
-            await asyncio.sleep(0)
-            if len(groups) < _GROUPS:
-                break
-            start = f"({groups[-1][0]}"
-        self.sent += await self._redelivery.make(self._subscriber.id, list(doubtful.values()))
+        doubts = Doubts(self._store.deliveries, self._subscriber.id, self._doubtful)
+        self._doubtful = []
+        await doubts.read()
+        orders = [Order(place, "settled") for place in doubts.unproven.values()]
+        self.sent += await self._redelivery.make(self._subscriber.id, orders)

@@ -12,6 +12,8 @@ DEFAULT_SCHEDULE_S: tuple[float, ...] = (5, 300, 1800, 7200, 18000, 36000, 50400
 JITTER = 0.2
 MAX_RETRY_AFTER_S = 86400.0
 GONE = 410
+_OWN_ATTEMPTS = 51
+"""The longest schedule that a subscriber can have, and the first attempt."""
 
 
 class Verdict(StrEnum):
@@ -30,6 +32,11 @@ class Decision:
 
     verdict: Verdict
     delay_s: float = 0.0
+
+
+def highest_attempt(max_attempts: int) -> int:
+    """The greatest number that an attempt can have, where the relay's own schedule allows `max_attempts`."""
+    return max(max_attempts, _OWN_ATTEMPTS)
 
 
 def backoff_s(attempt_no: int, schedule_s: Sequence[float], jitter: float) -> float | None:

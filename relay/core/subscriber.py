@@ -1,5 +1,6 @@
 """A subscriber: where to send, what to send, how to behave."""
 
+from datetime import datetime
 from typing import Literal
 
 import msgspec
@@ -66,3 +67,8 @@ class Subscriber(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: str = ""
     secrets: tuple[StoredSecret, ...] = ()
     """Newest first, all of the scheme that `signature` names. Never part of an answer, but for public keys."""
+
+
+def moment_ms(text: str) -> int:
+    """Unix milliseconds of a subscriber's RFC 3339 time; 0 if it has none."""
+    return int(datetime.fromisoformat(text).timestamp() * 1000) if text else 0

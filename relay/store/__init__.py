@@ -5,6 +5,7 @@ from relay.store.keys import Keys
 from relay.store.leases import LeaseStore
 from relay.store.log import LogStore
 from relay.store.registry import RegistryStore
+from relay.store.replays import ReplayStore
 from relay.store.scripts import Client, Scripts
 from relay.store.snapshots import SnapshotStore
 
@@ -22,3 +23,4 @@ class Store:
         self.log = LogStore(client, keys, scripts)
         self.deliveries = DeliveryStore(client, keys, scripts)
         self.registry = RegistryStore(client, keys, scripts)
+        self.replays = ReplayStore(client, keys, scripts)

@@ -131,7 +131,7 @@ class DeliveryStore:
             pipe.hmget(self._keys.cursors(shard), [subscriber_id, SHARD_CURSOR])
             pipe.zmscore(self._keys.retries(shard), members)
             pipe.zscore(self._keys.dead(subscriber_id), str(place))
-            pipe.zscore(self._asked_key(shard), members[0])
+            pipe.zscore(self._keys.asked(shard), members[0])
         replies = await pipe.execute()
         return [state_of(*replies[at : at + 4]) for at in range(0, len(replies), 4)]
 
@@ -142,7 +142,7 @@ class DeliveryStore:
             self._keys.sub,
             self._keys.log,
             self._keys.retries(shard),
-            self._asked_key(shard),
+            self._keys.asked(shard),
             self._keys.dead(subscriber_id),
             self._keys.ctl,
         ]
@@ -155,14 +155,14 @@ class DeliveryStore:
     async def asked(self, subscriber_id: str, place: Place, attempts: int) -> dict[int, int]:
         """When attempts of a delivery were asked for ahead of their time: attempt number → Unix ms."""
         members = names_of(subscriber_id, place, attempts + 1)
-        scores = await self._client.zmscore(self._asked_key(shard_of(subscriber_id)), members)
+        scores = await self._client.zmscore(self._keys.asked(shard_of(subscriber_id)), members)
         return {no: int(at) for no, at in enumerate(scores, start=1) if at is not None}
 
     async def asked_each(self, retries: Sequence[Waiting]) -> list[int | None]:
         """When each of these attempts was asked for ahead of its time, if it was."""
         pipe = self._client.pipeline(transaction=False)
         for one in retries:
-            pipe.zscore(self._asked_key(shard_of(one.subscriber_id)), str(one))
+            pipe.zscore(self._keys.asked(shard_of(one.subscriber_id)), str(one))
         return [whole_ms(at) for at in await pipe.execute()] if retries else []
 
     async def forgotten_ms(self, shard: int) -> int:
@@ -243,7 +243,7 @@ class DeliveryStore:
         pipe = self._client.pipeline(transaction=False)
         for shard, found in zip(shards, oldest, strict=True):
             since_ms = Place.parse(found[0][0]).ms if found else max(before_ms, 0)
-            pipe.zremrangebyscore(self._asked_key(shard), "-inf", f"({since_ms}")
+            pipe.zremrangebyscore(self._keys.asked(shard), "-inf", f"({since_ms}")
         await pipe.execute()
 
     async def read_attempts(
@@ -300,7 +300,3 @@ class DeliveryStore:
         ]
         earlier = sorted((one for one in found if before is None or one < before), reverse=True)
         return [(at, subscriber_id, Place.parse(place)) for at, subscriber_id, place in earlier[:count]]
-
-    def _asked_key(self, shard: int) -> str:
-        """Zset beside the shard's attempts: retries that were made due by hand, by the ms at which that was."""
-        return f"{self._keys.attempts(shard)}:asked"

@@ -15,7 +15,10 @@
 | cur:<shard> | hash | `*` the shard's cursor, one field per subscriber that lags behind it, `#` the last commit |
 | rq:<shard> | zset | deliveries waiting for their next attempt, by due time in ms |
 | att:<shard> | stream | attempts, packed |
+| att:<shard>:asked | zset | attempts that were asked for by hand, by the ms at which that was |
 | dl:<subscriber> | zset | dead letters by time of death in ms |
+| replaying | hash | subscriber → the replay that runs for it |
+| rpl:<subscriber> | hash | replays: id → what was asked for, `id:at`, `id:matched`, `id:sent`, `id:end` |
 """
 
 import zlib
@@ -43,6 +46,7 @@ class Keys:
         self.ctl = prefix + "ctl"
         self.sub = prefix + "sub"
         self.gate = prefix + "gate"
+        self.replaying = prefix + "replaying"
 
     def fence(self, source: str) -> str:
         """Fence of a source."""
@@ -71,6 +75,14 @@ class Keys:
     def attempts(self, shard: int) -> str:
         """Attempts of a shard."""
         return f"{self._prefix}att:{shard}"
+
+    def asked(self, shard: int) -> str:
+        """When attempts of a shard were asked for by hand."""
+        return f"{self.attempts(shard)}:asked"
+
+    def replays(self, subscriber_id: str) -> str:
+        """Replays of a subscriber."""
+        return f"{self._prefix}rpl:{subscriber_id}"
 
     def dead(self, subscriber_id: str) -> str:
         """Dead letters of a subscriber."""

@@ -43,7 +43,7 @@ class RegistryStore:
         await self._put(old.id, await self._stored(old), _encode(new), event)
 
     async def delete(self, old: Subscriber) -> None:
-        """Remove, with its cursor and its dead letters."""
+        """Remove, with its cursor, its dead letters and its replays."""
         await self._put(old.id, await self._stored(old), b"")
         await self._client.hdel(self._keys.meta, f"test:{old.id}")
 
@@ -75,6 +75,8 @@ class RegistryStore:
                 keys.log,
                 keys.cursors(shard_of(subscriber_id)),
                 keys.dead(subscriber_id),
+                keys.replaying,
+                keys.replays(subscriber_id),
                 *index,
             ],
             [subscriber_id, expected, new, *told],

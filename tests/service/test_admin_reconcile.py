@@ -81,7 +81,7 @@ async def test_a_new_subscriber_gets_the_last_state_of_everything(
     """Events from before its registration were never deliveries: each entity's latest is sent, once."""
     monkeypatch.setattr("relay.admin.reconcile._CHUNK", 3)
     monkeypatch.setattr("relay.admin.reconcile._DOUBTFUL", 4)
-    monkeypatch.setattr("relay.admin.reconcile._GROUPS", 2)
+    monkeypatch.setattr("relay.arrears.GROUPS", 2)
     async with admin_api(redis_client) as api:
         log = Log(api)
         for number in range(10):

@@ -2,7 +2,7 @@
 -- Create, change or delete a subscriber, and tell every replica.
 --
 -- KEYS  1 subscribers   2 ctl   3 log   4 cursors of its shard   5 its dead letters
---       6 index bucket of the event (if there is one)
+--       6 running replays   7 its replays   8 index bucket of the event (if there is one)
 -- ARGV  id, expected document ('' = must not exist), new document ('' = delete),
 --       and, if an event tells of the change: its id, type, source, entity, payload
 -- Returns  1 done (or done before: a repeat is harmless), 0 the document has changed meanwhile
@@ -16,7 +16,8 @@ if current ~= expected then return 0 end
 if new == '' then
   redis.call('HDEL', KEYS[1], id)
   redis.call('HDEL', KEYS[4], id)
-  redis.call('DEL', KEYS[5])
+  redis.call('DEL', KEYS[5], KEYS[7])
+  redis.call('HDEL', KEYS[6], id)
 else
   if current == '' then
     local last = redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 1)
@@ -26,7 +27,7 @@ else
 end
 if ARGV[4] then
   local place = redis.call('XADD', KEYS[3], '*', 'i', ARGV[4], 't', ARGV[5], 's', ARGV[6], 'e', ARGV[7], 'p', ARGV[8])
-  redis.call('HSET', KEYS[6], ARGV[4], place)
+  redis.call('HSET', KEYS[8], ARGV[4], place)
 end
 redis.call('XADD', KEYS[2], 'MAXLEN', '~', 10000, '*', 'k', 'subscriber', 'v', id)
 return 1
