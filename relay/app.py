@@ -66,6 +66,7 @@ async def _supervise(
         async with asyncio.TaskGroup() as group:
             polls = [group.create_task(poller.run()) for poller in parts.pollers.values()]
             works = [parts.leases.run(), parts.housekeeping.run(), parts.dispatcher.run(), parts.tail.run()]
+            works += [parts.replays.run()]
             works += [embedded.keep()] if embedded is not None else []
             loops = [group.create_task(work) for work in works]
             announce()

@@ -27,8 +27,8 @@ MARGIN_MS: Final = 3_600_000
 CHUNK: Final = 250
 STRETCH: Final = 10_000
 """Events of the log that are looked at together, so that the record of attempts is read once for all of them."""
-_COUNTED: Final = 5000
-_COUNTED_GROUPS: Final = 2000
+COUNTED: Final = 5000
+COUNTED_GROUPS: Final = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +132,8 @@ async def read_stretch(store: Store, plan: Plan, subscriber: Subscriber, at: Pla
 
 async def count(store: Store, plan: Plan, subscriber: Subscriber, highest: int) -> tuple[int, bool]:
     """How many events a replay would send, and whether that is all: a request looks at so much and no more."""
-    stretch = await read_stretch(store, plan, subscriber, plan.after, _COUNTED)
-    known = await stretch.doubts.read(_COUNTED_GROUPS) if stretch.doubts is not None else True
+    stretch = await read_stretch(store, plan, subscriber, plan.after, COUNTED)
+    known = await stretch.doubts.read(COUNTED_GROUPS) if stretch.doubts is not None else True
     total = 0
     while not stretch.done:
         events, _ = stretch.next(CHUNK)

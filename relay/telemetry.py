@@ -87,6 +87,9 @@ class Metrics:
             registry=registry,
         )
         self.in_flight = Gauge("relay_attempts_in_flight", "Attempts under way.", registry=registry)
+        self.replayed = Counter(
+            "relay_replayed_deliveries", "Deliveries that a replay has made due again.", registry=registry
+        )
         self.dead = Counter("relay_dead_letters", "Deliveries given up.", registry=registry)
         self.leases = Gauge("relay_leases_held", "Leases that this replica holds.", ["kind"], registry=registry)
         self.streams = Gauge("relay_event_streams", "Streams of events that are open.", registry=registry)

@@ -17,12 +17,14 @@ from relay.attempts import Attempter
 from relay.clock import Clock, SystemClock
 from relay.core.errors import ConfigError
 from relay.core.keyring import Keyring
+from relay.core.retry import highest_attempt
 from relay.dispatcher import Dispatcher
 from relay.durable import Durable
 from relay.egress import Sender
 from relay.housekeeping import Housekeeping
 from relay.leases import Leases
 from relay.poller import Poller
+from relay.replays import Replays
 from relay.settings import Address, Settings, token_fault
 from relay.sources.base import Source
 from relay.store import Store
@@ -48,6 +50,7 @@ class Parts:
     pollers: Mapping[str, Poller]
     dispatcher: Dispatcher
     housekeeping: Housekeeping
+    replays: Replays
     tail: FeedTail
     applications: tuple[tuple[str, Address, web.Application], ...]
     """The setting that says where to listen, the address, the application."""
@@ -90,6 +93,7 @@ async def build(
     def on_control(kind: str, value: str) -> None:
         if kind == "poll" and value in pollers:
             pollers[value].poll_now()
+        replays.on_control(kind, value)
 
     # Every replica follows the log's control stream, which is where "poll now" arrives; without the deliver role it
     # holds no shard and sends nothing.
@@ -107,6 +111,8 @@ async def build(
         keep_attempts_s=settings.retention.attempts_s,
         on_control=on_control,
     )
+    highest = highest_attempt(len(settings.retry.schedule_s) + 1)
+    replays = Replays(store, leases, basis.metrics, highest_attempt=highest, room=dispatcher.room)
     housekeeping = Housekeeping(
         store.log,
         store.deliveries,
@@ -121,7 +127,9 @@ async def build(
     applications = [("RELAY_OPS_LISTEN", settings.ops_listen, _ops(basis, leases, draining))]
     if "api" in roles:
         applications.append(("RELAY_LISTEN", settings.listen, _admin(basis, keyring, attempter, durable, tail)))
-    return Parts(settings, store, leases, pollers, dispatcher, housekeeping, tail, tuple(applications), draining)
+    return Parts(
+        settings, store, leases, pollers, dispatcher, housekeeping, replays, tail, tuple(applications), draining
+    )
 
 
 def wait_replicas(settings: Settings) -> int:

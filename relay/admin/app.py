@@ -19,6 +19,7 @@ from relay.admin.ledger import Ledger
 from relay.admin.pages import NoQuery
 from relay.admin.ping import Ping
 from relay.admin.reconcile import Reconcile
+from relay.admin.replays import Replays
 from relay.admin.requests import MAX_BODY_BYTES, read_query
 from relay.admin.routes import Handler, Route
 from relay.admin.security import authentication
@@ -70,6 +71,7 @@ def admin_app(
         Explain(store, feed, Ledger(store, max_attempts), {one.name: one.interval_s for one in sources}),
         Deliveries(store, max_attempts),
         Reconcile(store, max_attempts),
+        Replays(store, rng, max_attempts),
         EventTypes(),
     )
     described = tuple(route for resource in resources for route in resource.routes())

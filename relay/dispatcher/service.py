@@ -16,6 +16,7 @@ from relay.core.keyring import Keyring
 from relay.dispatcher.board import Board
 from relay.dispatcher.commits import Commits
 from relay.dispatcher.holdings import Holdings
+from relay.dispatcher.lane import PROBES, SHELF
 from relay.dispatcher.notices import Notices
 from relay.dispatcher.receivers import Receivers
 from relay.dispatcher.rests import Rests
@@ -29,6 +30,8 @@ from relay.store.errors import STORE_ERRORS
 from relay.telemetry import Metrics
 
 STORE_PAUSE_S = 0.5
+ROOM = SHELF * 3 // 4
+"""Less than a shelf holds: whatever waits when its subscriber stops goes out as soon as that may be sent to again."""
 TOLD_EVERY = 60
 """Of the failures in a row of one loop the first is told, and then every so many."""
 
@@ -113,6 +116,13 @@ class Dispatcher:
         for shard in shards:
             shard.park_all(self._leases.now_ms())
             await self._commits.commit(shard)
+
+    def room(self, subscriber_id: str) -> int:
+        """How many deliveries may wait for a subscriber beside live ones and retries: 0 while none can be sent."""
+        found = self._board.find(subscriber_id)
+        if found is None or self._board.draining or found[1].paused or found[1].resting:
+            return 0
+        return PROBES if found[1].breaker.is_open else ROOM
 
     def _control(self, kind: str, value: str) -> None:
         """A message from another part of the relay: deliveries of a shard were made due, or something for others."""

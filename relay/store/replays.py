@@ -93,9 +93,8 @@ class ReplayStore:
         `token` is of the subscriber's shard; `highest` is the greatest number that an attempt can have.
         """
         reply = await self._run(plan.subscriber_id, (token, plan.id, at, reach, plan.only, highest), events)
-        verdict, *rest = [one if isinstance(one, int) else one.decode() for one in reply]
-        passed, *due = rest or [0]
-        return Step(Verdict(verdict), passed, due)
+        verdict, passed, *due = reply if len(reply) > 1 else (*reply, 0)
+        return Step(Verdict(verdict.decode()), passed, tuple(name.decode() for name in due))
 
     async def count(self, subscriber_id: str, only: Only, events: Marked, highest: int) -> int:
         """How many of these events a replay would send; nothing is changed."""

@@ -17,11 +17,13 @@ from relay.clock import SystemClock
 from relay.core.keyring import NONCE_BYTES, Keyring
 from relay.core.log import START, Place, Waiting
 from relay.core.matching import matches
+from relay.core.retry import highest_attempt
 from relay.core.signing import format_secret
 from relay.core.subscriber import StoredSecret, Subscriber
 from relay.dispatcher import Dispatcher
 from relay.egress import Sender
 from relay.leases import Leases
+from relay.replays import Replays
 from relay.store import Store
 from relay.store.connect import connect
 from relay.store.deliveries import SHARD_CURSOR
@@ -116,13 +118,21 @@ class Replica:
             notice_after_s=NOTICE_AFTER_S,
             disable_after_s=DISABLE_AFTER_S,
             keep_attempts_s=3600,
-            on_control=lambda kind, value: self.controls.append((kind, value)),
+            on_control=self._control,
+        )
+        self.replays = Replays(
+            store, self.leases, self.metrics, highest_attempt=highest_attempt(0), room=self.dispatcher.room
         )
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Run the loops."""
-        self._tasks = [asyncio.create_task(self.leases.run()), asyncio.create_task(self.dispatcher.run())]
+        works = (self.leases.run(), self.dispatcher.run(), self.replays.run())
+        self._tasks = [asyncio.create_task(work) for work in works]
+
+    def _control(self, kind: str, value: str) -> None:
+        self.controls.append((kind, value))
+        self.replays.on_control(kind, value)
 
     async def crash(self) -> None:
         """End as `kill -9` does: nothing is given back. A loop that had died by itself fails the test."""

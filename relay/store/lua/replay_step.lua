@@ -39,6 +39,7 @@ local function is_queued(place)
   local ms, no = parse(place)
   return ms > cursor_ms or (ms == cursor_ms and no > cursor_no)
 end
+if redis.call('ZCARD', KEYS[7]) == 0 then highest = 0 end
 local function waits(stem)
   for no = highest, 1, -1 do
     local due = redis.call('ZSCORE', KEYS[7], stem .. no)
@@ -75,6 +76,7 @@ end
 local answer = { 'OK', passed, unpack(names) }
 if dry or reach == at then return answer end
 redis.call('XLEN', KEYS[10])
+redis.call('ZCARD', KEYS[8])
 now = string.format('%.0f', now)
 for _, one in ipairs(again) do
   redis.call('ZADD', KEYS[7], now, one[1])

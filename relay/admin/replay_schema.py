@@ -1,0 +1,99 @@
+"""Replays as they are asked for and shown."""
+
+from typing import Annotated, Any, Final
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+from relay.admin.attempt_schema import moment
+from relay.admin.subscriber_schema import Pattern
+from relay.core.replay import Only, Replay, Status
+from relay.core.subscriber import Subscriber
+
+_WAITS: Final = "its subscriber is disabled: it goes on once that is enabled"
+_TRIMMED: Final = "it begins with the oldest event that is kept: what was older has outlived its retention"
+
+
+class ReplayIn(BaseModel):
+    """Which events are to be sent again."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    since: AwareDatetime
+    """When an event entered the log: from here on, …"""
+    until: AwareDatetime | None = None
+    """… and before this; without it, up to now. What comes later is sent as ever."""
+    event_types: Annotated[list[Pattern], Field(min_length=1, max_length=50)] | None = None
+    """Only these of the types that the subscriber has asked for."""
+    only: Only = "undelivered"
+    """`undelivered`: what it has not acknowledged; `all`: what it has acknowledged too, with the same ids."""
+
+    @field_validator("until")
+    @classmethod
+    def _ends_later(cls, value: AwareDatetime | None, info: ValidationInfo) -> AwareDatetime | None:
+        since = info.data.get("since")
+        if value is not None and since is not None and value <= since:
+            raise ValueError("must be later than since")
+        return value
+
+
+class ReplayOut(BaseModel):
+    """A replay and how far it has come."""
+
+    id: str
+    subscriber_id: str
+    status: Status
+    reason: str | None
+    """Why it failed."""
+    only: Only
+    event_types: list[str]
+    """Empty: all that the subscriber asks for."""
+    since: str
+    begins_at: str | None
+    """When the first event of the range entered the log; null: there is none."""
+    until: str
+    """When the last event that can be part of it entered the log."""
+    count: int
+    """How many events it was going to send when it was created, …"""
+    count_complete: bool
+    """… false: counted in the beginning of the range only, so it is that many at least."""
+    matched: int
+    """Events passed so far that are for the subscriber, …"""
+    sent: int
+    """… and those of them that went out again, or are about to; the rest was acknowledged or goes out by itself."""
+    progress: float
+    """How much of the range lies behind it, from 0 to 1, by time."""
+    position: str
+    """The time up to which the range lies behind it."""
+    created_at: str
+    finished_at: str | None
+    """When the last of it had been attempted, or when it was cancelled or failed."""
+    note: str | None
+    """What it waits for, or what it cannot send any more."""
+
+
+def shown_replay(replay: Replay, subscriber: Subscriber) -> dict[str, Any]:
+    """A replay as an answer has it."""
+    plan, ending = replay.plan, replay.ending
+    notes = [_TRIMMED] if plan.trimmed else []
+    if ending is None and not subscriber.enabled:
+        notes.append(_WAITS)
+    return {
+        "id": plan.id,
+        "subscriber_id": plan.subscriber_id,
+        "status": replay.status,
+        "reason": None if ending is None else ending.reason,
+        "only": plan.only,
+        "event_types": plan.event_types,
+        "since": moment(plan.since_ms),
+        "begins_at": moment(plan.begins_ms),
+        "until": moment(max(plan.until.ms, plan.since_ms)),
+        "count": plan.count,
+        "count_complete": plan.counted,
+        "matched": replay.matched,
+        "sent": replay.sent,
+        "progress": round(replay.progress, 4),
+        "position": moment(max(replay.at.ms, plan.since_ms)),
+        "created_at": moment(plan.created_ms),
+        "finished_at": None if ending is None else moment(ending.at_ms),
+        "note": "; ".join(notes) or None,
+    }

@@ -1,0 +1,135 @@
+"""Replays of a subscriber: begin, watch, cancel.
+
+A request only writes down what is to be done, and counts it within bounds; whoever holds the subscriber's delivery
+shard carries it out (`relay.replays`).
+"""
+
+import random
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+from aiohttp import web
+from pydantic import ValidationError
+
+from relay.admin.pages import PageQuery, json_response, page_of
+from relay.admin.problems import FieldError, ProblemError, from_validation, invalid, not_found
+from relay.admin.replay_schema import ReplayIn, ReplayOut, shown_replay
+from relay.admin.requests import names, read_object, read_query
+from relay.admin.routes import Route
+from relay.admin.security import audit
+from relay.admin.subscribers import find_subscriber
+from relay.arrears import count
+from relay.core.replay import Ending, Plan, Replay, just_before
+from relay.core.retry import highest_attempt
+from relay.core.subscriber import Subscriber
+from relay.store import Store
+
+_ALPHABET: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
+_ID_LENGTH: Final = 22
+_LATEST_MS: Final = 2**53
+"""Far in the future: the list counts back from it, so that the latest comes first."""
+
+
+class Replays:
+    """The routes below a subscriber that begin, show and cancel its replays."""
+
+    def __init__(self, store: Store, rng: random.Random, max_attempts: int) -> None:
+        self._store = store
+        self._rng = rng
+        self._highest = highest_attempt(max_attempts)
+
+    def routes(self) -> Sequence[Route]:
+        """Its part of the table."""
+        many, one = "/v1/subscribers/{id}/replays", "/v1/subscribers/{id}/replays/{replay_id}"
+        begin = "Send a subscriber a range of events again, in the background and behind live ones"
+        cancel = "Cancel a replay; what it has handed over already goes out"
+        shown = {200: ReplayOut}
+        return (
+            Route("POST", "/v1/subscribers/{id}/replay", self._begin, begin, {202: ReplayOut}, body=ReplayIn),
+            Route("GET", many, self._list, "List a subscriber's replays, the latest 20", shown, query=PageQuery),
+            Route("GET", one, self._get, "Show a replay with its progress", shown),
+            Route("DELETE", one, self._cancel, cancel, shown),
+        )
+
+    async def _begin(self, request: web.Request) -> web.Response:
+        subscriber = await find_subscriber(self._store.registry, request)
+        try:
+            wanted = ReplayIn.model_validate(await read_object(request))
+        except ValidationError as error:
+            raise from_validation(error, names(ReplayIn)) from None
+        running = (await self._store.replays.running()).get(subscriber.id)
+        if running is not None:
+            raise _in_the_way(running)
+        plan = await self._plan(wanted, subscriber)
+        sent, counted = await count(self._store, plan, subscriber, self._highest)
+        plan = msgspec.structs.replace(plan, count=sent, counted=counted)
+        running = await self._store.replays.begin(plan)
+        if not running:
+            raise not_found("subscriber")
+        if running != plan.id:
+            raise _in_the_way(running)
+        audit(request, "replay.create", plan.id)
+        shown = shown_replay(Replay(plan, plan.after, 0, 0, None), subscriber)
+        return json_response(shown, 202, Location=f"/v1/subscribers/{subscriber.id}/replays/{plan.id}")
+
+    async def _plan(self, wanted: ReplayIn, subscriber: Subscriber) -> Plan:
+        """What is asked for, as a range of what the log holds now."""
+        store, now_ms = self._store, await self._store.deliveries.now_ms()
+        since_ms = max(int(wanted.since.timestamp() * 1000), 0)
+        if since_ms > now_ms:
+            raise invalid(FieldError("/since", "lies in the future"))
+        extent = await store.log.extent()
+        until = extent.end
+        if wanted.until is not None:
+            until = min(until, just_before(int(wanted.until.timestamp() * 1000)))
+        after = just_before(since_ms)
+        first = await store.log.after(after, until, 1) if after < until else []
+        return Plan(
+            id="rpl_" + "".join(self._rng.choices(_ALPHABET, k=_ID_LENGTH)),
+            subscriber_id=subscriber.id,
+            after=after,
+            until=until if first else after,
+            event_types=tuple(wanted.event_types or ()),
+            only=wanted.only,
+            since_ms=since_ms,
+            created_ms=now_ms,
+            begins_ms=first[0].place.ms if first else None,
+            trimmed=after < extent.trimmed,
+            count=0,
+            counted=False,
+        )
+
+    async def _list(self, request: web.Request) -> web.Response:
+        query = read_query(request, PageQuery)
+        subscriber = await find_subscriber(self._store.registry, request)
+        found = await self._store.replays.of(subscriber.id)
+        return page_of(
+            found,
+            query,
+            key=lambda one: f"{_LATEST_MS - one.plan.created_ms:016} {one.plan.id}",
+            show=lambda one: shown_replay(one, subscriber),
+        )
+
+    async def _get(self, request: web.Request) -> web.Response:
+        return json_response(shown_replay(*await self._find(request)))
+
+    async def _cancel(self, request: web.Request) -> web.Response:
+        replay, subscriber = await self._find(request)
+        if replay.ending is None:
+            ending = Ending("cancelled", await self._store.deliveries.now_ms())
+            if await self._store.replays.end(replay.plan, ending):
+                audit(request, "replay.cancel", replay.plan.id)
+            replay, subscriber = await self._find(request)
+        return json_response(shown_replay(replay, subscriber))
+
+    async def _find(self, request: web.Request) -> tuple[Replay, Subscriber]:
+        subscriber = await find_subscriber(self._store.registry, request)
+        replay = await self._store.replays.get(subscriber.id, request.match_info["replay_id"])
+        if replay is None:
+            raise not_found("replay")
+        return replay, subscriber
+
+
+def _in_the_way(replay_id: str) -> ProblemError:
+    return ProblemError("conflict", f"{replay_id} is running for this subscriber: wait for its end, or DELETE it")
