@@ -1,6 +1,6 @@
 """A subscriber for system tests: it verifies with the independent library and remembers what came."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from itertools import pairwise
 from types import TracebackType
 from typing import Any, Self
@@ -19,6 +19,8 @@ class Receiver:
         self.events: dict[str, dict[str, Any]] = {}
         """First content seen under each webhook id."""
         self.deliveries = 0
+        self.times: Counter[str] = Counter()
+        """How often each id came."""
         self.contradictions: list[str] = []
         """Ids that came with different contents."""
         self.status = 204
@@ -32,6 +34,7 @@ class Receiver:
             return web.Response(status=self.status)
         identity = request.headers["webhook-id"]
         self.deliveries += 1
+        self.times[identity] += 1
         known = self.events.setdefault(identity, event)
         if known != event:
             self.contradictions.append(identity)
