@@ -139,3 +139,23 @@ EXPLANATION: Final[dict[str, Any]] = {
     "next_cursor": None,
 }
 STREAM: Final = f"id: {CURSOR}\nevent: lab.completed\ndata: {json.dumps({**EVENT, 'cursor': CURSOR})}\n\n"
+REPLAY: Final[dict[str, Any]] = {
+    "id": "rpl_9w2kq0c4m7x1b8t5n3z6aj",
+    "subscriber_id": _SUBSCRIBER_ID,
+    "status": "running",
+    "reason": None,
+    "only": "undelivered",
+    "event_types": ["lab.*"],
+    "since": "2026-11-20T00:00:00.000Z",
+    "begins_at": "2026-11-20T00:00:07.018Z",
+    "until": _AT,
+    "count": 1240,
+    "count_complete": True,
+    "matched": 3117,
+    "sent": 612,
+    "progress": 0.4931,
+    "position": "2026-11-20T20:12:31.402Z",
+    "created_at": _AT,
+    "finished_at": None,
+    "note": None,
+}

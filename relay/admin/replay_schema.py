@@ -1,10 +1,13 @@
 """Replays as they are asked for and shown."""
 
+from datetime import datetime
 from typing import Annotated, Any, Final
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 
 from relay.admin.attempt_schema import moment
+from relay.admin.examples import REPLAY
+from relay.admin.fields import Described, Instant, Moment, example
 from relay.admin.subscriber_schema import Pattern
 from relay.core.replay import Only, Replay, Status
 from relay.core.subscriber import Subscriber
@@ -13,14 +16,18 @@ _WAITS: Final = "its subscriber is disabled: it goes on once that is enabled"
 _TRIMMED: Final = "it begins with the oldest event that is kept: what was older has outlived its retention"
 
 
-class ReplayIn(BaseModel):
+class ReplayIn(Described):
     """Which events are to be sent again."""
 
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        hide_input_in_errors=True,
+        json_schema_extra=example({"since": "2026-11-20T00:00:00Z", "event_types": ["lab.*"], "only": "undelivered"}),
+    )
 
-    since: AwareDatetime
+    since: Instant
     """When an event entered the log: from here on, …"""
-    until: AwareDatetime | None = None
+    until: Instant | None = None
     """… and before this; without it, up to now. What comes later is sent as ever."""
     event_types: Annotated[list[Pattern], Field(min_length=1, max_length=50)] | None = None
     """Only these of the types that the subscriber has asked for."""
@@ -29,15 +36,17 @@ class ReplayIn(BaseModel):
 
     @field_validator("until")
     @classmethod
-    def _ends_later(cls, value: AwareDatetime | None, info: ValidationInfo) -> AwareDatetime | None:
+    def _ends_later(cls, value: datetime | None, info: ValidationInfo) -> datetime | None:
         since = info.data.get("since")
         if value is not None and since is not None and value <= since:
             raise ValueError("must be later than since")
         return value
 
 
-class ReplayOut(BaseModel):
+class ReplayOut(Described):
     """A replay and how far it has come."""
+
+    model_config = ConfigDict(json_schema_extra=example(REPLAY))
 
     id: str
     subscriber_id: str
@@ -47,10 +56,10 @@ class ReplayOut(BaseModel):
     only: Only
     event_types: list[str]
     """Empty: all that the subscriber asks for."""
-    since: str
-    begins_at: str | None
+    since: Moment
+    begins_at: Moment | None
     """When the first event of the range entered the log; null: there is none."""
-    until: str
+    until: Moment
     """When the last event that can be part of it entered the log."""
     count: int
     """How many events it was going to send when it was created, …"""
@@ -62,10 +71,10 @@ class ReplayOut(BaseModel):
     """… and those of them that went out again, or are about to; the rest was acknowledged or goes out by itself."""
     progress: float
     """How much of the range lies behind it, from 0 to 1, by time."""
-    position: str
+    position: Moment
     """The time up to which the range lies behind it."""
-    created_at: str
-    finished_at: str | None
+    created_at: Moment
+    finished_at: Moment | None
     """When the last of it had been attempted, or when it was cancelled or failed."""
     note: str | None
     """What it waits for, or what it cannot send any more."""

@@ -44,10 +44,10 @@ class Replays:
         many, one = "/v1/subscribers/{id}/replays", "/v1/subscribers/{id}/replays/{replay_id}"
         begin = "Send a subscriber a range of events again, in the background and behind live ones"
         cancel = "Cancel a replay; what it has handed over already goes out"
-        shown = {200: ReplayOut}
+        listed, shown = "List a subscriber's latest 20 replays, the last one first", {200: ReplayOut}
         return (
             Route("POST", "/v1/subscribers/{id}/replay", self._begin, begin, {202: ReplayOut}, body=ReplayIn),
-            Route("GET", many, self._list, "List a subscriber's replays, the latest 20", shown, query=PageQuery),
+            Route("GET", many, self._list, listed, shown, query=PageQuery, page=True),
             Route("GET", one, self._get, "Show a replay with its progress", shown),
             Route("DELETE", one, self._cancel, cancel, shown),
         )

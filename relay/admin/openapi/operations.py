@@ -19,6 +19,7 @@ _PARAMETER: Final = re.compile(r"\{(\w+)\}")
 _ALWAYS: Final = (422, 500)
 _WITH_TOKEN: Final = (401, 429, 503)
 _WITH_BODY: Final = (400, 408, 413, 415)
+_VERBS_OF_ONE: Final = {"GET": "get", "DELETE": "cancel"}
 _VERBS: Final = {"GET": "get", "POST": "create", "PATCH": "update", "PUT": "replace", "DELETE": "delete"}
 
 
@@ -59,6 +60,8 @@ def operation_id(route: Route) -> str:
     first, *actions = literals
     by_id = any(part.startswith("{") for part in parts)
     noun = _camel(_singular(first) if by_id or route.method != "GET" else first)
+    if actions and parts[-1].startswith("{"):  # one of a collection that belongs to something
+        return _VERBS_OF_ONE[route.method] + noun + "".join(_camel(_singular(words)) for words in actions)
     if route.method == "GET":
         return ("list" if route.page else "get") + noun + "".join(map(_camel, actions))
     if not actions:
