@@ -236,7 +236,9 @@ class _Work:
                 await self._wait()
                 continue
             before = len(self._due)
-            self._due = await self._store.replays.outstanding(self._subscriber_id, self._due)
+            # What waits for others counts as long as anything moves: one that fails for days must not stop the rest.
+            behind = self._pause_s < LONG_S
+            self._due = await self._store.replays.outstanding(self._subscriber_id, self._due, behind=behind)
             waiting = len(self._due)
             if waiting < before:
                 self._pause_s = SHORT_S

@@ -53,9 +53,16 @@ class Retries:
         if limit > MAX_CLAIMED:
             shard.wake_ms = now_ms + CROWDED_MS
             return
-        listed = await self._deliveries.due(shard.number, now_ms, limit)
-        later = await self._deliveries.next_due_ms([shard.number], now_ms)
-        shard.wake_ms = now_ms + CROWDED_MS if len(listed) == limit else later.get(shard.number)
+        shard.wake_ms = None  # so that a wake-up that comes while the store is asked is not written over
+        try:
+            listed = await self._deliveries.due(shard.number, now_ms, limit)
+            later = await self._deliveries.next_due_ms([shard.number], now_ms)
+        except BaseException:
+            shard.wake_by(now_ms)
+            raise
+        next_ms = now_ms + CROWDED_MS if len(listed) == limit else later.get(shard.number)
+        if next_ms is not None:
+            shard.wake_by(next_ms)
         for due in (shard.group.due, shard.unconfirmed.due if shard.unconfirmed else {}):
             for due_ms in due.values():
                 shard.wake_by(max(due_ms, now_ms + UNCOMMITTED_MS))

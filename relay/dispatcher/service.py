@@ -16,7 +16,7 @@ from relay.core.keyring import Keyring
 from relay.dispatcher.board import Board
 from relay.dispatcher.commits import Commits
 from relay.dispatcher.holdings import Holdings
-from relay.dispatcher.lane import PROBES, SHELF
+from relay.dispatcher.lane import PROBES
 from relay.dispatcher.notices import Notices
 from relay.dispatcher.receivers import Receivers
 from relay.dispatcher.rests import Rests
@@ -30,8 +30,8 @@ from relay.store.errors import STORE_ERRORS
 from relay.telemetry import Metrics
 
 STORE_PAUSE_S = 0.5
-ROOM = SHELF * 3 // 4
-"""Less than a shelf holds: whatever waits when its subscriber stops goes out as soon as that may be sent to again."""
+ROOM = 48
+"""So many deliveries a replay may have waiting: enough for a quick subscriber, few enough to fit on a lane's shelf."""
 TOLD_EVERY = 60
 """Of the failures in a row of one loop the first is told, and then every so many."""
 

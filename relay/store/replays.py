@@ -16,6 +16,9 @@ from relay.store.scripts import Client, Scripts, register
 KEPT = 20
 """So many replays of a subscriber are remembered, the running one included."""
 
+_SHELVED_MS = 2**52
+"""In place of a due time: it waits for its subscriber; what is above waits for another event."""
+
 _pack = msgspec.msgpack.Encoder().encode
 _unpack_plan = msgspec.msgpack.Decoder(Plan).decode
 _unpack_ending = msgspec.msgpack.Decoder(Ending).decode
@@ -101,11 +104,15 @@ class ReplayStore:
         _, _, *due = await self._run(subscriber_id, (0, "", "", "", only, highest), events)
         return len(due)
 
-    async def outstanding(self, subscriber_id: str, names: Sequence[str]) -> list[str]:
-        """Which of these still stand among the retries: nobody has attempted them to the end."""
+    async def outstanding(self, subscriber_id: str, names: Sequence[str], *, behind: bool) -> list[str]:
+        """Which of these still stand among the retries: nobody has attempted them to the end.
+
+        `behind` says whether those count which wait for an earlier event of their entity.
+        """
         key = self._keys.retries(shard_of(subscriber_id))
         scores = await self._client.zmscore(key, names) if names else []
-        return [name for name, score in zip(names, scores, strict=True) if score is not None]
+        limit = float("inf") if behind else _SHELVED_MS
+        return [name for name, score in zip(names, scores, strict=True) if score is not None and score <= limit]
 
     async def _run(self, subscriber_id: str, how: Sequence[Any], events: Marked) -> list[Any]:
         keys, shard = self._keys, shard_of(subscriber_id)

@@ -11,11 +11,12 @@
 --          {'OK', events passed, names of what is due now...}
 -- In the first three cases nothing was changed.
 --
--- What stands among the retries is due now; a dead letter is taken out and begins again at attempt 1; so does what is
+-- What waits for its time among the retries is due now (what waits for something else is left to that); a dead letter is taken out and begins again at attempt 1; so does what is
 -- done, if it is to be sent. What the cursor has not passed goes out by itself: 'undelivered' leaves it alone, 'all'
 -- stops before it and comes back, so that it is sent again after it was sent.
 -- One step, so that it is decided on what holds now, and that no crash separates the sending from the moving on: none
 -- is left out, none is sent twice. All is read before anything is written, and the place is written last.
+local NO_TIME = 2 ^ 52
 local resource, token, subscriber, shard, id = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local at, reach, all, highest = ARGV[6], ARGV[7], ARGV[8] == 'all', tonumber(ARGV[9])
 local dry = id == ''
@@ -59,7 +60,7 @@ for k = 10, #ARGV, 2 do
   if #redis.call('XRANGE', KEYS[5], place, place) == 0 then
     name = nil -- it has outlived its retention since it was read
   elseif name then
-    if due > now then send(name) else names[#names + 1] = name end
+    if due > now and due < NO_TIME then send(name) elseif due <= now then names[#names + 1] = name end
   elseif redis.call('ZSCORE', KEYS[9], place) then
     send(stem .. '1', place)
   elseif is_queued(place) then
