@@ -30,8 +30,8 @@ from relay.store.errors import STORE_ERRORS
 from relay.telemetry import Metrics
 
 STORE_PAUSE_S = 0.5
-ROOM = 48
-"""So many deliveries a replay may have waiting: enough for a quick subscriber, few enough to fit on a lane's shelf."""
+ROOM = 100
+"""So many deliveries a replay may have waiting: enough for a quick subscriber, and half of what fills a lane."""
 TOLD_EVERY = 60
 """Of the failures in a row of one loop the first is told, and then every so many."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from relay.core.log import Place
+from relay.core.log import SHELVED_MS, Place
 from relay.core.replay import Ending, Only, Plan, Replay
 from relay.store.keys import Keys, shard_of
 from relay.store.leases import shard_resource
@@ -15,9 +15,6 @@ from relay.store.scripts import Client, Scripts, register
 
 KEPT = 20
 """So many replays of a subscriber are remembered, the running one included."""
-
-_SHELVED_MS = 2**52
-"""In place of a due time: it waits for its subscriber; what is above waits for another event."""
 
 _pack = msgspec.msgpack.Encoder().encode
 _unpack_plan = msgspec.msgpack.Decoder(Plan).decode
@@ -111,7 +108,7 @@ class ReplayStore:
         """
         key = self._keys.retries(shard_of(subscriber_id))
         scores = await self._client.zmscore(key, names) if names else []
-        limit = float("inf") if behind else _SHELVED_MS
+        limit = float("inf") if behind else SHELVED_MS
         return [name for name, score in zip(names, scores, strict=True) if score is not None and score <= limit]
 
     async def _run(self, subscriber_id: str, how: Sequence[Any], events: Marked) -> list[Any]:

@@ -1,6 +1,7 @@
 """Replays through a real dispatcher: what is sent again, what is not, and that it is all the same events."""
 
 import asyncio
+import random
 
 import msgspec
 import pytest
@@ -100,6 +101,24 @@ async def test_a_replay_that_fails_goes_through_the_schedule(rig: Rig) -> None:
     rig.hooks.behaviours["a"] = failing_first(1)
     assert (await ended(rig, await begin(rig, "a", "all"))).sent == 20
     await wait_until(lambda: rig.hooks.accepted["a"] == times(ids, 2))
+
+
+async def test_an_ordered_subscriber_gets_each_entitys_events_in_order(rig: Rig) -> None:
+    """Whatever fails: none overtakes an earlier one of its entity, though all of them may stand in one millisecond."""
+    ids = await rig.minter.mint(60, entities=("a", "b", "c"))
+    await rig.subscribe("a", ordering="entity", retry_schedule_s=(0.01,) * 20)
+    await rig.started()
+    rng = random.Random(5)
+
+    async def moody(_: Hit) -> int:
+        await asyncio.sleep(rng.random() / 500)
+        return 200 if rng.random() < 0.7 else 500
+
+    rig.hooks.behaviours["a"] = moody
+    assert (await ended(rig, await begin(rig, "a", "all"))).sent == 60
+    await rig.all_accepted("a", ids)
+    first = list(rig.hooks.accepted["a"])
+    assert [[one for one in first if one in ids[at::3]] for at in range(3)] == [ids[at::3] for at in range(3)]
 
 
 def slowly(seconds: float) -> Behaviour:

@@ -16,7 +16,7 @@
 -- stops before it and comes back, so that it is sent again after it was sent.
 -- One step, so that it is decided on what holds now, and that no crash separates the sending from the moving on: none
 -- is left out, none is sent twice. All is read before anything is written, and the place is written last.
-local NO_TIME = 2 ^ 52
+local NO_TIME = 2 ^ 52 -- core/log.py: SHELVED_MS, and BEHIND_MS above it
 local resource, token, subscriber, shard, id = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local at, reach, all, highest = ARGV[6], ARGV[7], ARGV[8] == 'all', tonumber(ARGV[9])
 local dry = id == ''
@@ -78,10 +78,10 @@ local answer = { 'OK', passed, unpack(names) }
 if dry or reach == at then return answer end
 redis.call('XLEN', KEYS[10])
 redis.call('ZCARD', KEYS[8])
-now = string.format('%.0f', now)
-for _, one in ipairs(again) do
-  redis.call('ZADD', KEYS[7], now, one[1])
-  redis.call('ZADD', KEYS[8], now, one[1])
+for k, one in ipairs(again) do
+  -- A millisecond apart, in the order of the log: of equal times the store would sort `-10` before `-9`.
+  redis.call('ZADD', KEYS[7], string.format('%.0f', now - #again + k), one[1])
+  redis.call('ZADD', KEYS[8], string.format('%.0f', now), one[1])
   if one[2] then redis.call('ZREM', KEYS[9], one[2]) end
 end
 if #again > 0 then redis.call('XADD', KEYS[10], 'MAXLEN', '~', 10000, '*', 'k', 'due', 'v', shard) end
