@@ -12,7 +12,7 @@ from relay.admin.attempt_walk import Budget
 from relay.admin.delivery_schema import shown_in_full
 from relay.admin.explain_schema import EventExplained, ExplainQuery, Verdict, shown_refusal
 from relay.admin.feed import Feed
-from relay.admin.ledger import Found, Ledger, moment_ms
+from relay.admin.ledger import Found, Ledger
 from relay.admin.pages import NameCursor, decode_cursor, encode_cursor, json_response
 from relay.admin.problems import not_found
 from relay.admin.requests import read_query
@@ -22,7 +22,7 @@ from relay.core.catalogue import catalogue
 from relay.core.log import Entry
 from relay.core.matching import Refusal, refusal
 from relay.core.rules import rule_for
-from relay.core.subscriber import Subscriber
+from relay.core.subscriber import Subscriber, moment_ms
 from relay.store import Store
 from relay.store.delivery_state import DeliveryState
 
