@@ -16,6 +16,7 @@ from relay.admin.explain import Explain
 from relay.admin.feed import Feed
 from relay.admin.feed_tail import FeedTail
 from relay.admin.ledger import Ledger
+from relay.admin.health import SubscriberHealth
 from relay.admin.pages import NoQuery
 from relay.admin.ping import Ping
 from relay.admin.reconcile import Reconcile
@@ -26,6 +27,7 @@ from relay.admin.security import authentication
 from relay.admin.signing_keys import SigningKeys
 from relay.admin.sources import SourceInfo, Sources
 from relay.admin.stream import Streams
+from relay.admin.statistics import Statistics
 from relay.admin.subscribers import Subscribers
 from relay.attempts import Attempter
 from relay.clock import Clock
@@ -73,6 +75,8 @@ def admin_app(
         Reconcile(store, max_attempts),
         Replays(store, rng, max_attempts),
         EventTypes(),
+        SubscriberHealth(store, max_attempts, clock),
+        Statistics(store.statistics, clock),
     )
     described = tuple(route for resource in resources for route in resource.routes())
     routes = (*described, *Description(described).routes())

@@ -8,6 +8,7 @@ from relay.store.registry import RegistryStore
 from relay.store.replays import ReplayStore
 from relay.store.scripts import Client, Scripts
 from relay.store.snapshots import SnapshotStore
+from relay.store.statistics import StatisticsStore
 
 __all__ = ["Store"]
 
@@ -24,3 +25,4 @@ class Store:
         self.deliveries = DeliveryStore(client, keys, scripts)
         self.registry = RegistryStore(client, keys, scripts)
         self.replays = ReplayStore(client, keys, scripts)
+        self.statistics = StatisticsStore(client, keys)

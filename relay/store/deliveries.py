@@ -8,6 +8,7 @@ import msgspec
 
 from relay.core.errors import RelayError
 from relay.core.log import BEHIND_MS, SHELVED_MS, Attempt, Place, Waiting
+from relay.core.tally import tally
 from relay.store.delivery_state import DeliveryState, Order, Redelivered, names_of, state_of, whole_ms
 from relay.store.keys import Keys, shard_of
 from relay.store.leases import shard_resource
@@ -80,11 +81,12 @@ class DeliveryStore:
             self._keys.cursors(shard),
             self._keys.retries(shard),
             self._keys.attempts(shard),
+            self._keys.counters,
         ]
         dead: list[int | str] = []
         for subscriber_id, at_ms, place in group.dead:
             key = self._keys.dead(subscriber_id)
-            if key not in keys[4:]:
+            if key not in keys[5:]:
                 keys.append(key)
             dead += (keys.index(key) + 1, at_ms, str(place))
         cursors = [text for name, place in group.cursors.items() for text in (name, str(place))]
@@ -97,6 +99,7 @@ class DeliveryStore:
             *(_pack(group.attempts) if group.attempts else "", f"{max(keep_after_ms, 0)}-0"),
             *(len(group.caught_up), *group.caught_up),
             *(len(group.cursors), *cursors),
+            *(item for pair in tally(group.attempts).items() for item in pair),
         ]
         verdict = await self._scripts.commit(keys, args)
         if verdict == b"FENCED":
@@ -225,6 +228,10 @@ class DeliveryStore:
             self._keys.dead(subscriber_id), offset, offset + count - 1, withscores=True
         )
         return [(Place.parse(place), int(at)) for place, at in found]
+
+    async def count_dead(self, subscriber_id: str) -> int:
+        """How many dead letters a subscriber has."""
+        return int(await self._client.zcard(self._keys.dead(subscriber_id)))
 
     async def bury(self, subscriber_id: str, places: Sequence[Place], now_ms: int) -> None:
         """List events as dead letters without an attempt; a repeat changes nothing."""

@@ -19,6 +19,7 @@
 | dl:<subscriber> | zset | dead letters by time of death in ms |
 | replaying | hash | subscriber → the replay that runs for it |
 | rpl:<subscriber> | hash | replays: id → what was asked for, `id:at`, `id:matched`, `id:sent`, `id:end` |
+| n:m:<hour>, n:h:<day> | hash | `PART|NAME` → counter of that minute of the hour, or hour of the day (expire) |
 """
 
 import zlib
@@ -47,6 +48,15 @@ class Keys:
         self.sub = prefix + "sub"
         self.gate = prefix + "gate"
         self.replaying = prefix + "replaying"
+        self.counters = prefix + "n:"
+
+    def minutes(self, hour: int) -> str:
+        """Counters of each minute of an hour (hours since 1970), under the name that `count.lua` gives it."""
+        return f"{self.counters}m:{hour}"
+
+    def hours(self, day: int) -> str:
+        """Counters of each hour of a day (days since 1970)."""
+        return f"{self.counters}h:{day}"
 
     def fence(self, source: str) -> str:
         """Fence of a source."""

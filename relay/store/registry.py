@@ -77,6 +77,7 @@ class RegistryStore:
                 keys.dead(subscriber_id),
                 keys.replaying,
                 keys.replays(subscriber_id),
+                keys.counters,
                 *index,
             ],
             [subscriber_id, expected, new, *told],

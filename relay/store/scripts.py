@@ -4,9 +4,12 @@ Some begin with a line of flags (`#!lua flags=allow-oom`: run when memory is ful
 not know. To them the text is sent without that line; what it does is the same.
 """
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from importlib import resources
 from typing import Any
+
+_INCLUDE = re.compile(r"^-- include: (\w+)\n", re.MULTILINE)
 
 Client = Any
 """A redis-py asyncio client (single server, Sentinel or Cluster) that answers with bytes; the library's own
@@ -16,9 +19,13 @@ Script = Callable[[Sequence[str], Sequence[Any]], Awaitable[Any]]
 
 
 def text_of(name: str, *, flags: bool = True) -> str:
-    """A script's text, without its line of flags if the server does not take them."""
-    text = resources.files("relay.store").joinpath(f"lua/{name}.lua").read_text("utf-8")
+    """A script's text with what it includes, without its line of flags if the server does not take them."""
+    text = _INCLUDE.sub(lambda match: _read(match[1]), _read(name))
     return text if flags or not text.startswith("#!") else text.partition("\n")[2]
+
+
+def _read(name: str) -> str:
+    return resources.files("relay.store").joinpath(f"lua/{name}.lua").read_text("utf-8")
 
 
 def register(client: Client, name: str, *, flags: bool = True) -> Any:

@@ -78,7 +78,13 @@ class SnapshotStore:
         `meta` is written too if nothing was in conflict. `last` is the observation that this token is known to have
         written last. Raises `FencedError`, and `LostTailError` if the store has forgotten that one.
         """
-        keys = [self._keys.fence(fence_of), self._keys.log, self._keys.meta, self._keys.payloads]
+        keys = [
+            self._keys.fence(fence_of),
+            self._keys.log,
+            self._keys.meta,
+            self._keys.payloads,
+            self._keys.counters,
+        ]
         numbers: dict[str, int] = {}
 
         def number(key: str) -> int:

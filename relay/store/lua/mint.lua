@@ -1,6 +1,6 @@
 -- Commit snapshots together with the events that tell of them: no crash separates the two.
 --
--- KEYS  1 fence   2 log   3 meta   4 payloads   5.. state buckets and index buckets
+-- KEYS  1 fence   2 log   3 meta   4 payloads   5 stem of the counters   6.. state buckets and index buckets
 -- ARGV  token, observation, observation that this token wrote last ('' = unknown),
 --       n, then per change: key number, entity, expected snapshot ('' = none), new snapshot ('' = remove), m,
 --          then per event: key number of its index bucket, id, type, source, entity, what it says (payload and private fields),
@@ -11,6 +11,7 @@
 --
 -- Compare-and-set per entity makes a repeat harmless: what a lost reply left behind is recognised as done.
 -- Nothing is undone if a command fails, so everything is read and checked first, and written after that.
+-- include: count
 local token, observation, last = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local t, o = string.match(redis.call('GET', KEYS[1]) or '0:0', '^(%d+):(%d+)$')
 t, o = tonumber(t), tonumber(o)
@@ -60,6 +61,7 @@ local meta = {}
 for k = 1, 2 * tonumber(take()) do meta[k] = take() end
 assert(at == #ARGV, 'mint: too many arguments')
 
+local minted = {}
 redis.call('SET', KEYS[1], string.format('%d:%d', token, observation))
 for _, change in ipairs(changes) do
   local bucket, entity, new, events = change[1], change[2], change[3], change[4]
@@ -69,11 +71,17 @@ for _, change in ipairs(changes) do
     local place = redis.call('XADD', KEYS[2], '*', 'i', id, 't', kind, 's', source, 'e', subject)
     redis.call('HSET', index, id, place)
     redis.call('HSET', KEYS[4], place, content)
+    minted[source] = (minted[source] or 0) + 1
   end
 end
 if #conflicts == 0 then
   for k = 1, #meta, 2 do redis.call('HSET', KEYS[3], meta[k], meta[k + 1]) end
 end
+local counts = {}
+for source, n in pairs(minted) do
+  counts[#counts + 1], counts[#counts + 2] = 'e:' .. source, n
+end
+if #counts > 0 then count(KEYS[5], counts) end
 local answer = { 'OK', applied, already }
 for _, entity in ipairs(conflicts) do answer[#answer + 1] = entity end
 return answer

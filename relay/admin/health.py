@@ -1,0 +1,143 @@
+"""GET /v1/subscribers/{id}/health: how a subscriber is doing right now.
+
+Every part is bounded, so that a page may ask for many of them: a backlog is counted up to a limit and says so, and the
+latest attempts are looked for in the newest groups of the record only.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from aiohttp import web
+from pydantic import BaseModel
+
+from relay.admin.attempt_schema import AttemptOut, moment, shown_attempt
+from relay.admin.attempt_walk import Budget
+from relay.admin.ledger import Ledger
+from relay.admin.pages import json_response
+from relay.admin.routes import Route
+from relay.admin.subscriber_schema import StateOut, shown
+from relay.admin.subscribers import find_subscriber
+from relay.clock import Clock
+from relay.core.log import Attempt, Place
+from relay.core.matching import matches
+from relay.core.retry import Verdict
+from relay.core.subscriber import Subscriber
+from relay.store import Store
+from relay.store.keys import shard_of
+
+MAX_BACKLOG: Final = 1000
+_CHUNK: Final = 250
+_SCAN: Final = 2000
+_GROUPS: Final = 100
+
+
+class BacklogOut(BaseModel):
+    """Deliveries that are pending."""
+
+    count: int
+    complete: bool
+    """False: there are more; the count was given up."""
+    oldest_at: str | None
+    """When the oldest event that was counted entered the log."""
+
+
+class RecentOut(BaseModel):
+    """The latest attempts, as far back as was looked."""
+
+    since: str | None
+    """When the oldest of them was made; null if none was found."""
+    attempts: int
+    delivered: int
+
+
+class HealthOut(BaseModel):
+    """How a subscriber is doing."""
+
+    subscriber_id: str
+    state: StateOut
+    backlog: BacklogOut
+    dead_letters: int
+    recent: RecentOut
+    last_success_at: str | None
+    """Null: none among the latest attempts."""
+    last_failure: AttemptOut | None
+    """The latest attempt of these that failed."""
+
+
+class SubscriberHealth:
+    """The route /v1/subscribers/{id}/health."""
+
+    def __init__(self, store: Store, max_attempts: int, clock: Clock) -> None:
+        self._store = store
+        self._ledger = Ledger(store, max_attempts)
+        self._clock = clock
+
+    def routes(self) -> Sequence[Route]:
+        """Its part of the table."""
+        summary = "Show how a subscriber is doing: backlog, dead letters, latest attempts"
+        return (Route("GET", "/v1/subscribers/{id}/health", self._get, summary, {200: HealthOut}),)
+
+    async def _get(self, request: web.Request) -> web.Response:
+        subscriber = await find_subscriber(self._store.registry, request)
+        latest = await self._latest(subscriber.id)
+        delivered = [one for one in latest if one.verdict == Verdict.DELIVERED]
+        failed = next((one for one in latest if one.verdict != Verdict.DELIVERED), None)
+        body = {
+            "subscriber_id": subscriber.id,
+            "state": shown(subscriber, self._clock.now())["state"],
+            "backlog": await self._backlog(subscriber),
+            "dead_letters": await self._store.deliveries.count_dead(subscriber.id),
+            "recent": {
+                "since": moment(latest[-1].started_ms) if latest else None,
+                "attempts": len(latest),
+                "delivered": len(delivered),
+            },
+            "last_success_at": moment(delivered[0].started_ms + delivered[0].duration_ms) if delivered else None,
+            "last_failure": shown_attempt(failed) if failed else None,
+        }
+        return json_response(body)
+
+    async def _latest(self, subscriber_id: str) -> list[Attempt]:
+        """Its attempts within the newest groups of its shard, newest first."""
+        walk = self._ledger.walk([shard_of(subscriber_id)], None, Budget(_GROUPS))
+        return [one async for _, one in walk if one.subscriber_id == subscriber_id]
+
+    async def _backlog(self, subscriber: Subscriber) -> dict[str, Any]:
+        """What waits for its next attempt, and what stands in the log after its cursor and was not settled."""
+        waiting, all_waiting = await self._waiting(subscriber.id)
+        queued, all_queued = await self._queued(subscriber)
+        places = sorted(waiting | queued)
+        return {
+            "count": min(len(places), MAX_BACKLOG),
+            "complete": all_waiting and all_queued and len(places) <= MAX_BACKLOG,
+            "oldest_at": moment(places[0].ms) if places else None,
+        }
+
+    async def _waiting(self, subscriber_id: str) -> tuple[set[Place], bool]:
+        """Events whose retry waits, and whether that is all of them."""
+        shard, after = shard_of(subscriber_id), (0, "")
+        found: set[Place] = set()
+        for _ in range(_SCAN // _CHUNK):
+            batch = await self._store.deliveries.waiting_after([shard], after, _CHUNK)
+            found |= {one.place for _, one in batch if one.subscriber_id == subscriber_id}
+            if len(batch) < _CHUNK:
+                return found, True
+            after = (batch[-1][0], str(batch[-1][1]))
+        return found, False
+
+    async def _queued(self, subscriber: Subscriber) -> tuple[set[Place], bool]:
+        """Events after its cursor that are for it and not settled yet, and whether that is all of them."""
+        ((state,), end) = await self._ledger.states([(subscriber.id, Place(0, 0))]), await self._store.log.end()
+        start = state.cursor
+        found: set[Place] = set()
+        for _ in range(_SCAN // _CHUNK):
+            chunk = await self._store.log.after(start, end, _CHUNK) if start < end else []
+            mine = [one.place for one in chunk if matches(subscriber, one.event_type, one.payload)]
+            settled = await self._ledger.settled_lately([(subscriber.id, place) for place in mine])
+            found |= {place for place in mine if (subscriber.id, str(place)) not in settled}
+            if len(chunk) < _CHUNK:
+                return found, True
+            start = chunk[-1].place
+            if len(found) > MAX_BACKLOG:
+                break
+        return found, False
