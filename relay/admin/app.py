@@ -7,6 +7,7 @@ from typing import Final
 
 from aiohttp import web
 
+from relay.admin.console import Console
 from relay.admin.deliveries import Deliveries
 from relay.admin.description import Description
 from relay.admin.errors import errors
@@ -77,6 +78,7 @@ def admin_app(
         EventTypes(),
         SubscriberHealth(store, max_attempts, clock),
         Statistics(store.statistics, clock),
+        Console(),
     )
     described = tuple(route for resource in resources for route in resource.routes())
     routes = (*described, *Description(described).routes())

@@ -1,0 +1,122 @@
+// The live stream of transitions, newest first, with filters, and a pause that loses nothing.
+
+import { all, get, post } from "./api.js";
+import { button, el, fill, heading, href, link, long } from "./dom.js";
+import { count, when } from "./format.js";
+import { choice, text } from "./forms.js";
+import { empty, part, table } from "./parts.js";
+import { follow } from "./stream.js";
+
+const KEPT = 500;
+const BEGIN_WITH = 50;
+
+const COLUMNS = [
+  { title: "Seen", cell: (one) => when(one.timestamp, { short: true }) },
+  { title: "Type", cell: (one) => link(["events", one.data.event_id], one.type) },
+  { title: "Entity", cell: (one) => long(one.data.entity.id, ["entities", one.data.source, one.data.entity.id]) },
+  { title: "Transition", cell: (one) => [one.data.transition.from ?? "–", " → ", one.data.transition.to ?? "–"] },
+  { title: "Source", cell: (one) => one.data.source },
+];
+
+/** A table of events. */
+export function eventTable(items, caption) {
+  return table(COLUMNS, items, caption);
+}
+
+/** Follow the feed as long as the view is shown, or until `signal` ends; `state` says how it goes. */
+export function live(ctx, { query, state, take, after = null, signal = ctx.signal }) {
+  return follow({
+    query, after, signal,
+    tell: (items) => signal.aborted || take(items),
+    state: (kind, words) => signal.aborted || tell(state, kind, words),
+  });
+}
+
+function tell(state, kind, words) {
+  state.className = `badge ${kind}`;
+  fill(state, words);
+}
+
+export async function eventList(ctx) {
+  const { event_type, source, entity_id } = ctx.query;
+  const wanted = { event_type, source, entity_id };
+  const shown = eventTable([], "Events, the latest first");
+  const state = el("span", { role: "status", class: "badge idle" });
+  const told = el("p", { class: "muted" });
+  const place = el("div", {}, el("p", { class: "muted" }, "Loading…"));
+  let number = 0;
+  let last = null;
+  let running = null;
+  function take(items) {
+    number += items.length;
+    last = items.at(-1).cursor ?? items.at(-1).data.event_id;
+    shown.prepend(items.slice(-KEPT).reverse());
+    shown.trim(KEPT);
+    if (!shown.isConnected) fill(place, shown);
+    fill(told, number > KEPT ? `The latest ${count(KEPT)} of ${count(number)} that this tab has seen.` : `${count(number)} shown.`);
+  }
+  function resume() {
+    running = new AbortController();
+    ctx.signal.addEventListener("abort", () => running.abort());
+    live(ctx, { query: wanted, state, take, after: last, signal: running.signal });
+  }
+  const hold = button("Pause", () => {
+    if (running.signal.aborted) {
+      fill(hold, "Pause");
+      resume();
+    } else {
+      running.abort();
+      fill(hold, "Continue");
+      tell(state, "warn", "paused: Continue shows what came meanwhile");
+    }
+  });
+  part(ctx, async () => {
+    const begun = await recent(wanted, ctx.signal);
+    if (!begun.length) fill(place, nothing(wanted));
+    else take(begun);
+    resume();
+  });
+  return {
+    title: "Events",
+    content: [heading(1, "Events", state, hold), await filters(ctx, wanted), place, told],
+  };
+}
+
+/** The latest events that a filter lets through, oldest first: a preview of what a subscriber would have got. */
+async function recent({ event_type, source, entity_id }, signal) {
+  if (entity_id) {
+    const page = await get("/v1/events", { event_type, source, entity_id, limit: 250 }, signal);
+    return page.data;
+  }
+  const filter = source ? { sources: [source] } : {};
+  try {
+    const seen = await post("/v1/subscribers/preview", { event_types: [event_type || "*"], filter, last: 1000 }, { signal });
+    return seen.events.slice(0, BEGIN_WITH).reverse();
+  } catch (error) {
+    if (error.status === 404 || error.status === 405) return [];
+    throw error;
+  }
+}
+
+function nothing(wanted) {
+  const filtered = Object.values(wanted).some(Boolean);
+  return empty(filtered ? "No event fits these filters yet." : "No event was seen yet.",
+    el("p", {}, filtered ? "They appear here as they are seen; or choose other filters." : "The first poll of a source is a silent baseline: events tell of what changes after it. They appear here as they are seen."));
+}
+
+async function filters(ctx, wanted) {
+  const [types, sources] = await Promise.all([
+    all("/v1/event-types", ctx.signal), all("/v1/sources", ctx.signal)]);
+  const type = text(wanted.event_type ?? "", { list: "event-types", placeholder: "lab.* or session.completed", "aria-label": "Event type" });
+  const source = choice([["", "Any source"], ...sources.map((one) => [one.name, one.name]), ["relay", "relay itself"]], wanted.source ?? "", { "aria-label": "Source" });
+  const entity = text(wanted.entity_id ?? "", { placeholder: "Entity id", "aria-label": "Entity id" });
+  const form = el("form", { class: "filters", novalidate: true }, type,
+    el("datalist", { id: "event-types" }, types.map((one) => el("option", { value: one.type }))), source, entity,
+    el("button", {}, "Filter"), Object.values(wanted).some(Boolean) ? link(["events"], "All events") : null);
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    location.hash = href(["events"], { event_type: type.value.trim(), source: source.value, entity_id: entity.value.trim() });
+  });
+  source.addEventListener("change", () => form.requestSubmit());
+  return form;
+}
