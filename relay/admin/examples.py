@@ -159,3 +159,29 @@ REPLAY: Final[dict[str, Any]] = {
     "finished_at": None,
     "note": None,
 }
+HEALTH: Final[dict[str, Any]] = {
+    "subscriber_id": _SUBSCRIBER_ID,
+    "state": SUBSCRIBER["state"],
+    "backlog": {"count": 3, "complete": True, "oldest_at": _AT},
+    "dead_letters": 1,
+    "recent": {"since": _AT, "attempts": 120, "delivered": 118},
+    "last_success_at": _AT,
+    "last_failure": ATTEMPT,
+}
+STATISTICS: Final[dict[str, Any]] = {
+    "since": "2026-11-21T16:00:00.000Z",
+    "until": "2026-11-21T17:00:00.000Z",
+    "step_s": 3600,
+    "data": [
+        {
+            "at": "2026-11-21T16:00:00.000Z",
+            "events": {"lod": 40, "learnosity": 12},
+            "attempts": 53,
+            "outcomes": {"delivered": 52, "timeout": 1},
+            "delivered": 52,
+            "dead": 0,
+            "attempt_ms": {"p50": 36.0, "p95": 120.4, "p99": 310.0},
+            "lag_ms": {"p50": 58.0, "p95": 211.2, "p99": 15040.0},
+        }
+    ],
+}

@@ -8,14 +8,16 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from aiohttp import web
-from pydantic import BaseModel
+from pydantic import ConfigDict
 
 from relay.admin.attempt_schema import AttemptOut, moment, shown_attempt
 from relay.admin.attempt_walk import Budget
+from relay.admin.examples import HEALTH
+from relay.admin.fields import Described, Moment, example
 from relay.admin.ledger import Ledger
 from relay.admin.pages import json_response
 from relay.admin.routes import Route
-from relay.admin.subscriber_schema import StateOut, shown
+from relay.admin.subscriber_shown import StateOut, shown
 from relay.admin.subscribers import find_subscriber
 from relay.clock import Clock
 from relay.core.log import Attempt, Place
@@ -31,34 +33,36 @@ _SCAN: Final = 2000
 _GROUPS: Final = 100
 
 
-class BacklogOut(BaseModel):
+class BacklogOut(Described):
     """Deliveries that are pending."""
 
     count: int
     complete: bool
     """False: there are more; the count was given up."""
-    oldest_at: str | None
+    oldest_at: Moment | None
     """When the oldest event that was counted entered the log."""
 
 
-class RecentOut(BaseModel):
+class RecentOut(Described):
     """The latest attempts, as far back as was looked."""
 
-    since: str | None
+    since: Moment | None
     """When the oldest of them was made; null if none was found."""
     attempts: int
     delivered: int
 
 
-class HealthOut(BaseModel):
+class HealthOut(Described):
     """How a subscriber is doing."""
+
+    model_config = ConfigDict(json_schema_extra=example(HEALTH))
 
     subscriber_id: str
     state: StateOut
     backlog: BacklogOut
     dead_letters: int
     recent: RecentOut
-    last_success_at: str | None
+    last_success_at: Moment | None
     """Null: none among the latest attempts."""
     last_failure: AttemptOut | None
     """The latest attempt of these that failed."""

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from aiohttp import web
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import ConfigDict, Field
 
 from relay.admin.attempt_schema import moment
+from relay.admin.examples import STATISTICS
+from relay.admin.fields import Described, Instant, Moment, example
 from relay.admin.pages import NoQuery, json_response
 from relay.admin.problems import FieldError, invalid
 from relay.admin.requests import read_query
@@ -28,15 +30,15 @@ _SHARES: Final = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 class StatisticsQuery(NoQuery):
     """Which time, in steps of what length."""
 
-    since: AwareDatetime | None = None
+    since: Instant | None = None
     """The first step begins here or before; left out: an hour before `until`."""
-    until: AwareDatetime | None = None
+    until: Instant | None = None
     """The last step ends here or after; left out: now."""
     step_s: int = Field(default=MINUTE_S, ge=MINUTE_S, le=24 * HOUR_S, multiple_of=MINUTE_S)
     """Whole minutes within the last day, whole hours within the last week."""
 
 
-class Percentiles(BaseModel):
+class Percentiles(Described):
     """Milliseconds within which half, 95 % and 99 % lie, at most 25 % off."""
 
     p50: float
@@ -44,10 +46,10 @@ class Percentiles(BaseModel):
     p99: float
 
 
-class StepOut(BaseModel):
+class StepOut(Described):
     """What happened within `step_s` from `at` on."""
 
-    at: str
+    at: Moment
     events: dict[str, int]
     """Events that entered the log, by source (`relay` for its own)."""
     attempts: int
@@ -62,11 +64,13 @@ class StepOut(BaseModel):
     """From an event's entry in the log to its acknowledgement, with waits for retries; null where there was none."""
 
 
-class StatisticsOut(BaseModel):
+class StatisticsOut(Described):
     """Statistics over time."""
 
-    since: str
-    until: str
+    model_config = ConfigDict(json_schema_extra=example(STATISTICS))
+
+    since: Moment
+    until: Moment
     step_s: int
     data: list[StepOut]
 

@@ -4,56 +4,25 @@ The files hold nothing particular to an installation, so they are public; what t
 policy lets nothing run, load or be reached but what this origin serves, and nothing is written into it as markup.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Final
 
 from aiohttp import web
 
+from relay.admin.description import POLICY
 from relay.admin.problems import not_found
 from relay.admin.routes import Route
+from relay.admin.static import MEDIA_TYPES, StaticFile
 
-TYPES: Final = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _PAGE: Final = "index.html"
-_POLICY: Final = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "connect-src 'self'",
-        "img-src 'self' data:",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-        "require-trusted-types-for 'script'",
-        "trusted-types 'none'",
-    )
-)
-_HEADERS: Final = {
-    "Cache-Control": "no-cache",  # asked for each time, by its ETag: after an upgrade no tab runs two versions
-    "Content-Security-Policy": _POLICY,
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class _File:
-    """A file of the console, as it is served."""
-
-    content: bytes
-    media_type: str
-    tag: str
+_STRICT: Final = f"{POLICY}; require-trusted-types-for 'script'; trusted-types 'none'"
 
 
 class Console:
     """The page and its files."""
-
-    def __init__(self) -> None:
-        self._files = _read()
 
     def routes(self) -> Sequence[Route]:
         """Its part of the table."""
@@ -63,30 +32,17 @@ class Console:
         )
 
     async def _page(self, request: web.Request) -> web.Response:
-        return _answer(request, self._files[_PAGE])
+        return _files()[_PAGE].answer(request, {"Content-Security-Policy": _STRICT})
 
     async def _file(self, request: web.Request) -> web.Response:
-        file = self._files.get(request.match_info["file"])
-        if file is None:
-            raise not_found("file of the console")
-        return _answer(request, file)
+        name = request.match_info["file"]
+        if name not in _files() or name == _PAGE:
+            raise not_found("file")
+        return _files()[name].answer(request, {})
 
 
-def _read() -> Mapping[str, _File]:
-    found = {}
-    for path in resources.files(__name__).iterdir():
-        media_type = TYPES.get(path.name[path.name.rfind(".") :])
-        if media_type is not None:
-            content = path.read_bytes()
-            found[path.name] = _File(content, media_type, hashlib.sha256(content).hexdigest()[:32])
-    return found
-
-
-def _answer(request: web.Request, file: _File) -> web.Response:
-    known = request.if_none_match or ()
-    if any(one.value in (file.tag, "*") for one in known):
-        response = web.Response(status=304, headers=_HEADERS)
-    else:
-        response = web.Response(body=file.content, content_type=file.media_type, charset="utf-8", headers=_HEADERS)
-    response.etag = file.tag
-    return response
+@cache
+def _files() -> Mapping[str, StaticFile]:
+    """By name."""
+    found = [one for one in resources.files(__name__).iterdir() if Path(one.name).suffix in MEDIA_TYPES]
+    return {one.name: StaticFile.of(one.read_bytes(), MEDIA_TYPES[Path(one.name).suffix]) for one in found}

@@ -48,7 +48,10 @@ export async function send(method, path, { body, query, signal, headers = {}, pr
     response = await fetch(url, init);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Problem(0, { title: "The relay cannot be reached", detail: "it does not answer; trying again helps once it runs" });
+    throw new Problem(0, {
+      title: "The relay cannot be reached",
+      detail: "it does not answer; trying again helps once it runs",
+    });
   }
   if (response.ok) return response;
   const problem = await problemOf(response);
@@ -91,7 +94,9 @@ export function newKey() {
 
 /** A path with the parameters that are given. */
 export function withQuery(path, query) {
-  const given = Object.entries(query ?? {}).filter(([, value]) => value !== null && value !== undefined && value !== "");
+  const given = Object.entries(query ?? {}).filter(
+    ([, value]) => value !== null && value !== undefined && value !== "",
+  );
   return given.length ? `${path}?${new URLSearchParams(given)}` : path;
 }
 

@@ -33,15 +33,30 @@ const VIEWS = [
   [["sources", null], sourceView],
   [["search"], searchView],
 ];
-const MENU = [["", "Overview"], ["events", "Events"], ["subscribers", "Subscribers"], ["deliveries", "Deliveries"], ["sources", "Sources"]];
+const MENU = [
+  ["", "Overview"],
+  ["events", "Events"],
+  ["subscribers", "Subscribers"],
+  ["deliveries", "Deliveries"],
+  ["sources", "Sources"],
+];
 
 const main = el("main", { id: "main", tabindex: -1 });
-const menu = el("ul", {}, MENU.map(([path, label]) => el("li", {}, el("a", { href: `#/${path}`, "data-path": path }, label))));
+const menu = el(
+  "ul",
+  {},
+  MENU.map(([path, label]) => el("li", {}, el("a", { href: `#/${path}`, "data-path": path }, label))),
+);
 let leaving = new AbortController();
 let asking = false;
 
 function frame() {
-  const box = el("input", { type: "search", "aria-label": "Search", placeholder: "Event, delivery or entity id", spellcheck: "false" });
+  const box = el("input", {
+    type: "search",
+    "aria-label": "Search",
+    placeholder: "Event, delivery or entity id",
+    spellcheck: "false",
+  });
   const search = el("form", { role: "search", novalidate: true }, box);
   search.addEventListener("submit", (event) => {
     event.preventDefault();
@@ -49,11 +64,19 @@ function frame() {
   });
   return [
     button("Skip to content", () => main.focus(), { kind: "skip" }),
-    el("header", {},
-      el("a", { class: "brand", href: "#/" }, el("img", { src: "/console/icon.svg", alt: "", width: 22, height: 22 }), "relay"),
+    el(
+      "header",
+      {},
+      el(
+        "a",
+        { class: "brand", href: "#/" },
+        el("img", { src: "/console/icon.svg", alt: "", width: 22, height: 22 }),
+        "relay",
+      ),
       el("nav", { "aria-label": "Main" }, menu),
       search,
-      el("div", { class: "row" }, themeSwitch(), button("Sign out", signOut, { kind: "quiet" }))),
+      el("div", { class: "row" }, themeSwitch(), button("Sign out", signOut, { kind: "quiet" })),
+    ),
     main,
     notePlace(),
   ];
@@ -75,7 +98,7 @@ function decoded(text) {
 function found(segments) {
   for (const [pattern, view] of VIEWS) {
     if (pattern.length !== segments.length) continue;
-    if (pattern.every((one, at) => one === null ? segments[at] !== "" : one === segments[at])) {
+    if (pattern.every((one, at) => (one === null ? segments[at] !== "" : one === segments[at]))) {
       return [view, segments.filter((_, at) => pattern[at] === null)];
     }
   }
@@ -101,7 +124,12 @@ async function show({ quiet = false } = {}) {
     else one.removeAttribute("aria-current");
   }
   const match = found(segments);
-  if (!match) return fill(main, el("h1", { tabindex: -1 }, "There is no such page"), el("p", {}, el("a", { href: "#/" }, "To the overview")));
+  if (!match)
+    return fill(
+      main,
+      el("h1", { tabindex: -1 }, "There is no such page"),
+      el("p", {}, el("a", { href: "#/" }, "To the overview")),
+    );
   try {
     const [view, parameters] = match;
     const { title, content } = await view(context(signal, query), ...parameters);
@@ -112,7 +140,11 @@ async function show({ quiet = false } = {}) {
     if (signal.aborted || error.name === "AbortError") return;
     if (!(error.status >= 0)) console.error(error);
     document.title = "Problem · relay";
-    fill(main, el("h1", { tabindex: -1 }, error.status === 404 ? "Not found" : "Problem"), problemBox(error, () => show()));
+    fill(
+      main,
+      el("h1", { tabindex: -1 }, error.status === 404 ? "Not found" : "Problem"),
+      problemBox(error, () => show()),
+    );
   }
   scrollTo(0, 0);
   if (!quiet) main.querySelector("h1")?.focus({ preventScroll: true });

@@ -31,22 +31,50 @@ export async function deliveryView(ctx, id) {
         ["Subscriber", long(one.subscriber_id, ["subscribers", one.subscriber_id])],
         ["Next attempt", one.next_attempt_at ? [when(one.next_attempt_at), ", ", since(one.next_attempt_at)] : null],
       ]),
-      section("Attempts", one.attempts.length ? [table(COLUMNS, one.attempts, "Attempts, the oldest first"), answers(one)]
-        : empty("No attempt on record.", el("p", {}, one.status === "pending" ? "The first one is to come." : "Their record has expired."))),
-      one.attempts_complete ? null : el("p", { class: "muted" }, "There may have been more: their record has expired, or lies too far back to be searched."),
+      section(
+        "Attempts",
+        one.attempts.length
+          ? [table(COLUMNS, one.attempts, "Attempts, the oldest first"), answers(one)]
+          : empty(
+              "No attempt on record.",
+              el("p", {}, one.status === "pending" ? "The first one is to come." : "Their record has expired."),
+            ),
+      ),
+      one.attempts_complete
+        ? null
+        : el(
+            "p",
+            { class: "muted" },
+            "There may have been more: their record has expired, or lies too far back to be searched.",
+          ),
     ];
   });
   ctx.every(5000, shown.refresh);
-  const again = button("Redeliver", async () => {
-    await attempt(() => post(v1("deliveries", id, "redeliver")), (done) => done.note ? `Asked for: ${done.note}.` : "It goes out again now.");
-    shown.refresh();
-  }, { kind: "primary" });
-  return { title: "Delivery", content: [heading(1, "Delivery", again, link(["deliveries"], "All deliveries")), shown] };
+  const again = button(
+    "Redeliver",
+    async () => {
+      await attempt(
+        () => post(v1("deliveries", id, "redeliver")),
+        (done) => (done.note ? `Asked for: ${done.note}.` : "It goes out again now."),
+      );
+      shown.refresh();
+    },
+    { kind: "primary" },
+  );
+  return {
+    title: "Delivery",
+    content: [heading(1, "Delivery", again, link(["deliveries"], "All deliveries")), shown],
+  };
 }
 
 function answers(one) {
   const told = one.attempts.filter((each) => each.response_body);
   if (!told.length) return null;
   const last = told.at(-1);
-  return el("div", {}, el("h3", {}, `What attempt ${last.attempt_no} was answered`), block(last.response_body, "answer's body"));
+  return el(
+    "div",
+    {},
+    el("h3", {}, `What attempt ${last.attempt_no} was answered`),
+    block(last.response_body, "answer's body"),
+  );
 }

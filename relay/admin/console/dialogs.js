@@ -34,14 +34,18 @@ export async function attempt(act, done = null) {
 export function confirm({ title, text, action, danger = false, act }) {
   return open(title, (dialog, finish) => {
     const trouble = el("div", {});
-    const go = button(action, async () => {
-      try {
-        await act();
-        finish(true);
-      } catch (error) {
-        fill(trouble, problemBox(error));
-      }
-    }, { kind: danger ? "danger" : "primary" });
+    const go = button(
+      action,
+      async () => {
+        try {
+          await act();
+          finish(true);
+        } catch (error) {
+          fill(trouble, problemBox(error));
+        }
+      },
+      { kind: danger ? "danger" : "primary" },
+    );
     const cancel = button("Cancel", () => finish(false));
     return [el("p", {}, text), trouble, el("div", { class: "actions" }, cancel, go)];
   });
@@ -49,22 +53,43 @@ export function confirm({ title, text, action, danger = false, act }) {
 
 /** A new secret: no other answer will ever hold it. */
 export function showSecret(secret, why) {
-  return open(why, (dialog, finish) => {
-    const shown = el("input", { class: "mono wide", readonly: true, value: secret, "aria-label": "Signing secret" });
-    shown.addEventListener("focus", () => shown.select());
-    const told = el("span", { role: "status", class: "muted" });
-    const copy = button("Copy", async () => {
-      const copied = await clip(secret);
-      shown.select();
-      fill(told, copied ? "Copied." : "Press Ctrl+C to copy.");
-    }, { kind: "primary" });
-    return [
-      el("p", {}, "The receiver verifies webhooks with this secret. It is shown only now: store it before you close this."),
-      el("div", { class: "row" }, shown, copy),
-      told,
-      el("div", { class: "actions" }, button("I have stored it", () => finish(true))),
-    ];
-  }, { modal: true });
+  return open(
+    why,
+    (dialog, finish) => {
+      const shown = el("input", {
+        class: "mono wide",
+        readonly: true,
+        value: secret,
+        "aria-label": "Signing secret",
+      });
+      shown.addEventListener("focus", () => shown.select());
+      const told = el("span", { role: "status", class: "muted" });
+      const copy = button(
+        "Copy",
+        async () => {
+          const copied = await clip(secret);
+          shown.select();
+          fill(told, copied ? "Copied." : "Press Ctrl+C to copy.");
+        },
+        { kind: "primary" },
+      );
+      return [
+        el(
+          "p",
+          {},
+          "The receiver verifies webhooks with this secret. It is shown only now: store it before you close this.",
+        ),
+        el("div", { class: "row" }, shown, copy),
+        told,
+        el(
+          "div",
+          { class: "actions" },
+          button("I have stored it", () => finish(true)),
+        ),
+      ];
+    },
+    { modal: true },
+  );
 }
 
 /** A dialog with any content; `build(dialog, finish)` makes it. Resolves with what `finish` is called with. */

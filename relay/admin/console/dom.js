@@ -62,9 +62,16 @@ export function badge(text, kind) {
 
 /** Names and values. A value may be a node; what is null is a dash. */
 export function facts(pairs) {
-  const rows = pairs.filter(Boolean).map(([name, value]) => el("div", {},
-    el("dt", {}, name),
-    el("dd", {}, value === null || value === undefined || value === "" ? none() : value)));
+  const rows = pairs
+    .filter(Boolean)
+    .map(([name, value]) =>
+      el(
+        "div",
+        {},
+        el("dt", {}, name),
+        el("dd", {}, value === null || value === undefined || value === "" ? none() : value),
+      ),
+    );
   return el("dl", { class: "facts" }, rows);
 }
 
@@ -86,10 +93,14 @@ export function heading(level, text, ...beside) {
 
 /** A line to copy into a terminal. */
 export function command(text) {
-  const copy = button("Copy", async () => {
-    fill(copy, (await clip(text)) ? "Copied" : "Select and copy");
-    setTimeout(() => fill(copy, "Copy"), 2000);
-  }, { kind: "small" });
+  const copy = button(
+    "Copy",
+    async () => {
+      fill(copy, (await clip(text)) ? "Copied" : "Select and copy");
+      setTimeout(() => fill(copy, "Copy"), 2000);
+    },
+    { kind: "small" },
+  );
   return el("div", { class: "command" }, block(text, "command"), copy);
 }
 

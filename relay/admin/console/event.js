@@ -13,9 +13,11 @@ export async function eventView(ctx, id) {
   const subscribers = await all("/v1/subscribers", ctx.signal);
   const names = Object.fromEntries(subscribers.map((one) => [one.id, one.description || one.url]));
   const deliveries = paged(ctx, {
-    columns: deliveryColumns(["event"], { names }), caption: "Deliveries of this event",
+    columns: deliveryColumns(["event"], { names }),
+    caption: "Deliveries of this event",
     read: (cursor) => get("/v1/deliveries", { event_id: id, cursor }, ctx.signal),
-    nothing: () => empty("No subscriber was to get this event.", el("p", {}, "What each of them says to it stands below.")),
+    nothing: () =>
+      empty("No subscriber was to get this event.", el("p", {}, "What each of them says to it stands below.")),
   });
   return {
     title: event.type,

@@ -26,7 +26,9 @@ export function eventTable(items, caption) {
 /** Follow the feed as long as the view is shown, or until `signal` ends; `state` says how it goes. */
 export function live(ctx, { query, state, take, after = null, signal = ctx.signal }) {
   return follow({
-    query, after, signal,
+    query,
+    after,
+    signal,
     tell: (items) => signal.aborted || take(items),
     state: (kind, words) => signal.aborted || tell(state, kind, words),
   });
@@ -53,7 +55,12 @@ export async function eventList(ctx) {
     shown.prepend(items.slice(-KEPT).reverse());
     shown.trim(KEPT);
     if (!shown.isConnected) fill(place, shown);
-    fill(told, number > KEPT ? `The latest ${count(KEPT)} of ${count(number)} that this tab has seen.` : `${count(number)} shown.`);
+    fill(
+      told,
+      number > KEPT
+        ? `The latest ${count(KEPT)} of ${count(number)} that this tab has seen.`
+        : `${count(number)} shown.`,
+    );
   }
   function resume() {
     running = new AbortController();
@@ -90,7 +97,11 @@ async function recent({ event_type, source, entity_id }, signal) {
   }
   const filter = source ? { sources: [source] } : {};
   try {
-    const seen = await post("/v1/subscribers/preview", { event_types: [event_type || "*"], filter, last: 1000 }, { signal });
+    const seen = await post(
+      "/v1/subscribers/preview",
+      { event_types: [event_type || "*"], filter, last: 1000 },
+      { signal },
+    );
     return seen.events.slice(0, BEGIN_WITH).reverse();
   } catch (error) {
     if (error.status === 404 || error.status === 405) return [];
@@ -100,22 +111,53 @@ async function recent({ event_type, source, entity_id }, signal) {
 
 function nothing(wanted) {
   const filtered = Object.values(wanted).some(Boolean);
-  return empty(filtered ? "No event fits these filters yet." : "No event was seen yet.",
-    el("p", {}, filtered ? "They appear here as they are seen; or choose other filters." : "The first poll of a source is a silent baseline: events tell of what changes after it. They appear here as they are seen."));
+  return empty(
+    filtered ? "No event fits these filters yet." : "No event was seen yet.",
+    el(
+      "p",
+      {},
+      filtered
+        ? "They appear here as they are seen; or choose other filters."
+        : "The first poll of a source is a silent baseline: events tell of what changes after it. " +
+            "They appear here as they are seen.",
+    ),
+  );
 }
 
 async function filters(ctx, wanted) {
-  const [types, sources] = await Promise.all([
-    all("/v1/event-types", ctx.signal), all("/v1/sources", ctx.signal)]);
-  const type = text(wanted.event_type ?? "", { list: "event-types", placeholder: "lab.* or session.completed", "aria-label": "Event type" });
-  const source = choice([["", "Any source"], ...sources.map((one) => [one.name, one.name]), ["relay", "relay itself"]], wanted.source ?? "", { "aria-label": "Source" });
+  const [types, sources] = await Promise.all([all("/v1/event-types", ctx.signal), all("/v1/sources", ctx.signal)]);
+  const type = text(wanted.event_type ?? "", {
+    list: "event-types",
+    placeholder: "lab.* or session.completed",
+    "aria-label": "Event type",
+  });
+  const source = choice(
+    [["", "Any source"], ...sources.map((one) => [one.name, one.name]), ["relay", "relay itself"]],
+    wanted.source ?? "",
+    { "aria-label": "Source" },
+  );
   const entity = text(wanted.entity_id ?? "", { placeholder: "Entity id", "aria-label": "Entity id" });
-  const form = el("form", { class: "filters", novalidate: true }, type,
-    el("datalist", { id: "event-types" }, types.map((one) => el("option", { value: one.type }))), source, entity,
-    el("button", {}, "Filter"), Object.values(wanted).some(Boolean) ? link(["events"], "All events") : null);
+  const form = el(
+    "form",
+    { class: "filters", novalidate: true },
+    type,
+    el(
+      "datalist",
+      { id: "event-types" },
+      types.map((one) => el("option", { value: one.type })),
+    ),
+    source,
+    entity,
+    el("button", {}, "Filter"),
+    Object.values(wanted).some(Boolean) ? link(["events"], "All events") : null,
+  );
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    location.hash = href(["events"], { event_type: type.value.trim(), source: source.value, entity_id: entity.value.trim() });
+    location.hash = href(["events"], {
+      event_type: type.value.trim(),
+      source: source.value,
+      entity_id: entity.value.trim(),
+    });
   });
   source.addEventListener("change", () => form.requestSubmit());
   return form;

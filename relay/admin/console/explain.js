@@ -11,5 +11,7 @@ export function explained(ctx, id) {
 
 /** GET /v1/entities/{source}/{id}/explain, shown. */
 export function entityExplained(ctx, source, id) {
-  return part(ctx, async () => block(await get(v1("entities", source, id, "explain"), null, ctx.signal), "explanation"));
+  return part(ctx, async () =>
+    block(await get(v1("entities", source, id, "explain"), null, ctx.signal), "explanation"),
+  );
 }

@@ -6,7 +6,11 @@ import { count, counted, milliseconds, share } from "./format.js";
 import { plot } from "./plot.js";
 
 /** Label, seconds shown, seconds of one step. */
-export const SPANS = { "1h": ["Last hour", 3600, 60], "24h": ["Last day", 86_400, 900], "7d": ["Last week", 604_800, 7200] };
+export const SPANS = {
+  "1h": ["Last hour", 3600, 60],
+  "24h": ["Last day", 86_400, 900],
+  "7d": ["Last week", 604_800, 7200],
+};
 const LOOKS = ["first", "second", "third", "fourth"];
 const PARTS = ["p50", "p95", "p99"];
 
@@ -25,16 +29,25 @@ export function tiles(read) {
   const dead = sum((step) => step.dead);
   const events = sum((step) => Object.values(step.events).reduce((total, one) => total + one, 0));
   const slow = Math.max(0, ...read.data.map((step) => step.attempt_ms?.p95 ?? 0));
-  return el("div", { class: "tiles" },
+  return el(
+    "div",
+    { class: "tiles" },
     tile("Events", count(events), "entered the log"),
     tile("Delivered", count(delivered), counted(attempts, "attempt")),
     tile("Success", share(delivered, attempts), "of all attempts"),
     tile("Dead letters", count(dead), "given up", dead ? "bad" : ""),
-    tile("Slowest p95", attempts ? milliseconds(slow) : "–", "of an attempt, in any step"));
+    tile("Slowest p95", attempts ? milliseconds(slow) : "–", "of an attempt, in any step"),
+  );
 }
 
 function tile(name, value, note, kind = "") {
-  return el("div", { class: `tile ${kind}` }, el("p", { class: "muted" }, name), el("p", { class: "value" }, value), el("p", { class: "hint" }, note));
+  return el(
+    "div",
+    { class: `tile ${kind}` },
+    el("p", { class: "muted" }, name),
+    el("p", { class: "value" }, value),
+    el("p", { class: "hint" }, note),
+  );
 }
 
 /** All plots of a span. */
@@ -43,23 +56,57 @@ export function figures(read) {
   const times = steps.map((step) => new Date(step.at));
   const common = { times, stepS: read.step_s };
   const sources = [...new Set(steps.flatMap((step) => Object.keys(step.events)))].sort();
-  const per = read.step_s === 60 ? "minute" : read.step_s % 3600 ? `${read.step_s / 60} min` : `${read.step_s / 3600} h`;
+  const per =
+    read.step_s === 60 ? "minute" : read.step_s % 3600 ? `${read.step_s / 60} min` : `${read.step_s / 3600} h`;
   const failed = (step) => step.attempts - step.delivered;
-  return el("div", { class: "figures" },
-    plot({ ...common, title: `Events per ${per}, by source`, format: whole, series: sources.slice(0, LOOKS.length).map((name, at) => ({
-      name, kind: LOOKS[at], values: steps.map((step) => step.events[name] ?? 0) })) }),
-    plot({ ...common, title: `Attempts per ${per}`, format: whole, series: [
-      { name: "delivered", kind: "first", values: steps.map((step) => step.delivered) },
-      { name: "failed", kind: "failed", values: steps.map(failed) }] }),
-    plot({ ...common, title: "Success, share of attempts", format: percent, top: 100, most: 100, series: [
-      { name: "success", kind: "first", values: steps.map((step) => step.attempts ? (100 * step.delivered) / step.attempts : null) }] }),
+  return el(
+    "div",
+    { class: "figures" },
+    plot({
+      ...common,
+      title: `Events per ${per}, by source`,
+      format: whole,
+      series: sources.slice(0, LOOKS.length).map((name, at) => ({
+        name,
+        kind: LOOKS[at],
+        values: steps.map((step) => step.events[name] ?? 0),
+      })),
+    }),
+    plot({
+      ...common,
+      title: `Attempts per ${per}`,
+      format: whole,
+      series: [
+        { name: "delivered", kind: "first", values: steps.map((step) => step.delivered) },
+        { name: "failed", kind: "failed", values: steps.map(failed) },
+      ],
+    }),
+    plot({
+      ...common,
+      title: "Success, share of attempts",
+      format: percent,
+      top: 100,
+      most: 100,
+      series: [
+        {
+          name: "success",
+          kind: "first",
+          values: steps.map((step) => (step.attempts ? (100 * step.delivered) / step.attempts : null)),
+        },
+      ],
+    }),
     plot({ ...common, title: "How long attempts took", format: time, series: latency(steps, "attempt_ms") }),
     plot({ ...common, title: "From the log to the acknowledgement", format: time, series: latency(steps, "lag_ms") }),
-    failures(steps));
+    failures(steps),
+  );
 }
 
 function latency(steps, name) {
-  return PARTS.map((part, at) => ({ name: part, kind: LOOKS[at], values: steps.map((step) => step[name]?.[part] ?? null) }));
+  return PARTS.map((part, at) => ({
+    name: part,
+    kind: LOOKS[at],
+    values: steps.map((step) => step[name]?.[part] ?? null),
+  }));
 }
 
 /** What failed attempts came to, by outcome. */
@@ -70,11 +117,41 @@ function failures(steps) {
   }
   const all = Object.values(totals).reduce((total, one) => total + one, 0);
   const rows = Object.entries(totals).sort(([, one], [, other]) => other - one);
-  return el("figure", {}, el("figcaption", {}, "Attempts by outcome"),
-    rows.length ? el("table", { class: "plain" },
-      el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Outcome"), el("th", { scope: "col", class: "number" }, "Attempts"), el("th", { scope: "col", class: "number" }, "Share"))),
-      el("tbody", {}, rows.map(([outcome, number]) => el("tr", {}, el("th", { scope: "row" }, outcome), el("td", { class: "number" }, count(number)), el("td", { class: "number" }, share(number, all))))))
-      : el("p", { class: "muted" }, "No attempt was made in this time."));
+  return el(
+    "figure",
+    {},
+    el("figcaption", {}, "Attempts by outcome"),
+    rows.length
+      ? el(
+          "table",
+          { class: "plain" },
+          el(
+            "thead",
+            {},
+            el(
+              "tr",
+              {},
+              el("th", { scope: "col" }, "Outcome"),
+              el("th", { scope: "col", class: "number" }, "Attempts"),
+              el("th", { scope: "col", class: "number" }, "Share"),
+            ),
+          ),
+          el(
+            "tbody",
+            {},
+            rows.map(([outcome, number]) =>
+              el(
+                "tr",
+                {},
+                el("th", { scope: "row" }, outcome),
+                el("td", { class: "number" }, count(number)),
+                el("td", { class: "number" }, share(number, all)),
+              ),
+            ),
+          ),
+        )
+      : el("p", { class: "muted" }, "No attempt was made in this time."),
+  );
 }
 
 function whole(value) {

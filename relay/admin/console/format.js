@@ -7,7 +7,11 @@ const CLOCK = new Intl.DateTimeFormat(undefined, { timeStyle: "medium", hourCycl
 const SHORT = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 const DAY = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric" });
 const WHOLE = new Intl.NumberFormat();
-const STEPS = [[86_400, "d"], [3600, "h"], [60, "min"]];
+const STEPS = [
+  [86_400, "d"],
+  [3600, "h"],
+  [60, "min"],
+];
 
 /** `12,345`. */
 export function count(number) {
@@ -58,7 +62,8 @@ export function when(text, { short = false } = {}) {
 export function since(text) {
   if (!text) return none();
   const gap = (Date.now() - new Date(text).getTime()) / 1000;
-  const told = Math.abs(gap) < 1 ? "now" : gap > 0 ? `${seconds(Math.floor(gap))} ago` : `in ${seconds(Math.ceil(-gap))}`;
+  const told =
+    Math.abs(gap) < 1 ? "now" : gap > 0 ? `${seconds(Math.floor(gap))} ago` : `in ${seconds(Math.ceil(-gap))}`;
   return el("time", { datetime: text, title: `${MOMENT.format(new Date(text))} (local), ${text} (UTC)` }, told);
 }
 

@@ -8,11 +8,14 @@ export function field({ label, pointer, hint = "", control, wide = false }) {
   const id = `field${pointer.replace(/[^a-z0-9_]+/gi, "-")}`;
   control.id = id;
   control.setAttribute("aria-describedby", `${id}-hint ${id}-problem`);
-  const node = el("div", { class: `field ${wide ? "wide" : ""}` },
+  const node = el(
+    "div",
+    { class: `field ${wide ? "wide" : ""}` },
     el("label", { for: id }, label),
     control,
     hint ? el("p", { id: `${id}-hint`, class: "hint" }, hint) : el("span", { id: `${id}-hint`, hidden: true }),
-    el("p", { id: `${id}-problem`, class: "problem" }));
+    el("p", { id: `${id}-problem`, class: "problem" }),
+  );
   node.dataset.pointer = pointer;
   return node;
 }
@@ -24,18 +27,28 @@ export function text(value = "", attributes = {}) {
 
 /** Several lines. */
 export function lines(value = [], attributes = {}) {
-  return el("textarea", { rows: Math.min(Math.max(value.length, 2), 8), spellcheck: "false", class: "mono", ...attributes },
-    value.join("\n"));
+  return el(
+    "textarea",
+    { rows: Math.min(Math.max(value.length, 2), 8), spellcheck: "false", class: "mono", ...attributes },
+    value.join("\n"),
+  );
 }
 
 /** One of several. `choices`: [value, label]. */
 export function choice(choices, value, attributes = {}) {
-  return el("select", attributes, choices.map(([one, label]) => el("option", { value: one, selected: one === value }, label)));
+  return el(
+    "select",
+    attributes,
+    choices.map(([one, label]) => el("option", { value: one, selected: one === value }, label)),
+  );
 }
 
 /** What stands in a control, line by line, without empty ones. */
 export function listed(control) {
-  return control.value.split(/[\n,]/).map((one) => one.trim()).filter(Boolean);
+  return control.value
+    .split(/[\n,]/)
+    .map((one) => one.trim())
+    .filter(Boolean);
 }
 
 /** A number, or null where nothing stands; what is no number is sent as it is, so that the API names the mend. */
@@ -66,7 +79,14 @@ export function showProblem(form, place, error) {
     first ??= control;
   }
   const named = (error.errors ?? []).length - elsewhere.length;
-  fill(place, problemBox({ title: error.title, detail: named ? "See the fields that are marked." : error.detail, errors: elsewhere }));
+  fill(
+    place,
+    problemBox({
+      title: error.title,
+      detail: named ? "See the fields that are marked." : error.detail,
+      errors: elsewhere,
+    }),
+  );
   (first ?? place).focus();
 }
 
@@ -79,6 +99,8 @@ export function clearProblems(form, place) {
 
 /** The field whose pointer is the longest beginning of this one. */
 function nearest(fields, pointer) {
-  const fitting = fields.filter((one) => pointer === one.dataset.pointer || pointer.startsWith(`${one.dataset.pointer}/`));
+  const fitting = fields.filter(
+    (one) => pointer === one.dataset.pointer || pointer.startsWith(`${one.dataset.pointer}/`),
+  );
   return fitting.sort((one, other) => other.dataset.pointer.length - one.dataset.pointer.length)[0];
 }

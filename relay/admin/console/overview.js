@@ -23,13 +23,22 @@ export function overview(ctx) {
   ctx.every(10_000, subscribers.refresh);
   ctx.every(span === "1h" ? 15_000 : 120_000, numbers.refresh);
   const latest = eventTable([], "Latest events");
-  const place = el("div", {}, latest, empty("Nothing yet in this tab.", el("p", {}, "Events appear as they are seen.")));
+  const place = el(
+    "div",
+    {},
+    latest,
+    empty("Nothing yet in this tab.", el("p", {}, "Events appear as they are seen.")),
+  );
   const state = el("span", { role: "status", class: "badge idle" });
-  live(ctx, { query: {}, state, take: (items) => {
-    place.querySelector(".empty")?.remove();
-    latest.prepend(items.slice(-SHOWN).reverse());
-    latest.trim(SHOWN);
-  } });
+  live(ctx, {
+    query: {},
+    state,
+    take: (items) => {
+      place.querySelector(".empty")?.remove();
+      latest.prepend(items.slice(-SHOWN).reverse());
+      latest.trim(SHOWN);
+    },
+  });
   return {
     title: "Overview",
     content: [
@@ -44,7 +53,8 @@ export function overview(ctx) {
 
 function spanLinks(span) {
   const links = Object.entries(SPANS).map(([name, [label]]) =>
-    el("a", { href: href([], { span: name }), "aria-current": name === span ? "true" : null }, label));
+    el("a", { href: href([], { span: name }), "aria-current": name === span ? "true" : null }, label),
+  );
   return el("div", { class: "choices", role: "group", "aria-label": "Time shown" }, links);
 }
 
@@ -54,10 +64,18 @@ function trouble(subscribers) {
   const ailing = subscribers.filter((one) => one.state.status === "failing");
   const off = subscribers.filter((one) => one.state.status === "disabled");
   if (!ailing.length && !off.length) {
-    return el("p", { class: "muted" }, `${counted(subscribers.length, "subscriber")}, none of them told of as failing.`);
+    return el(
+      "p",
+      { class: "muted" },
+      `${counted(subscribers.length, "subscriber")}, none of them told of as failing.`,
+    );
   }
-  const names = (some) => some.slice(0, 3).map((one, at) => [at ? ", " : " ", link(["subscribers", one.id], one.description || one.url)]);
-  return el("p", {},
+  const names = (some) =>
+    some.slice(0, 3).map((one, at) => [at ? ", " : " ", link(["subscribers", one.id], one.description || one.url)]);
+  return el(
+    "p",
+    {},
     ailing.length ? [badge(`${ailing.length} failing`, "bad"), names(ailing), " "] : null,
-    off.length ? [badge(`${off.length} disabled`, "warn"), names(off)] : null);
+    off.length ? [badge(`${off.length} disabled`, "warn"), names(off)] : null,
+  );
 }

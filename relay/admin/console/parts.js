@@ -6,11 +6,14 @@ import { count } from "./format.js";
 /** What went wrong, and the way out. */
 export function problemBox(error, again = null) {
   const fields = (error.errors ?? []).map((one) => el("li", {}, el("code", {}, one.pointer || "/"), " ", one.detail));
-  return el("div", { class: "problem-box", role: "alert" },
+  return el(
+    "div",
+    { class: "problem-box", role: "alert" },
     el("strong", {}, error.title ?? "The console has made a mistake"),
     el("p", {}, error.detail ?? String(error)),
     fields.length ? el("ul", {}, fields) : null,
-    again ? button("Try again", again, { kind: "small" }) : null);
+    again ? button("Try again", again, { kind: "small" }) : null,
+  );
 }
 
 /** What to do where there is nothing yet. */
@@ -50,7 +53,11 @@ export function part(ctx, loader) {
 }
 
 function stale(node, error) {
-  const note = el("p", { class: "stale", role: "status" }, `Not refreshed: ${error.title}. What is shown may be old.`);
+  const note = el(
+    "p",
+    { class: "stale", role: "status" },
+    `Not refreshed: ${error.title}. What is shown may be old.`,
+  );
   const first = node.firstElementChild;
   if (first?.classList.contains("stale")) first.replaceWith(note);
   else node.prepend(note);
@@ -66,11 +73,21 @@ function keepFocus(node, act) {
 /** A table. `columns`: {title, cell, kind}; on a narrow screen each row becomes a card with the titles in it. */
 export function table(columns, rows, caption) {
   const body = el("tbody", { role: "rowgroup" });
-  const node = el("table", { role: "table" },
+  const node = el(
+    "table",
+    { role: "table" },
     el("caption", { class: "hidden" }, caption),
-    el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, columns.map((one) =>
-      el("th", { scope: "col", role: "columnheader", class: one.kind }, one.title)))),
-    body);
+    el(
+      "thead",
+      { role: "rowgroup" },
+      el(
+        "tr",
+        { role: "row" },
+        columns.map((one) => el("th", { scope: "col", role: "columnheader", class: one.kind }, one.title)),
+      ),
+    ),
+    body,
+  );
   node.add = (items) => body.append(...items.map((item) => row(columns, item)));
   node.prepend = (items) => body.prepend(...items.map((item) => row(columns, item)));
   node.rowsShown = body.rows;
@@ -82,8 +99,13 @@ export function table(columns, rows, caption) {
 }
 
 function row(columns, item) {
-  return el("tr", { role: "row" }, columns.map((one) =>
-    el("td", { role: "cell", class: one.kind, "data-title": one.title }, el("div", {}, one.cell(item)))));
+  return el(
+    "tr",
+    { role: "row" },
+    columns.map((one) =>
+      el("td", { role: "cell", class: one.kind, "data-title": one.title }, el("div", {}, one.cell(item))),
+    ),
+  );
 }
 
 /** A list that reads its pages one after the other. `read(cursor)` answers a page, `nothing()` says what to do. */

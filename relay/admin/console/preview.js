@@ -19,5 +19,10 @@ export function previewOf(seen) {
 function tally(title, counts) {
   const rows = Object.entries(counts ?? {}).sort(([, one], [, other]) => other - one);
   if (!rows.length) return null;
-  return el("p", {}, el("span", { class: "muted" }, `${title}: `), rows.map(([name, number]) => `${name} ${count(number)}`).join(", "));
+  return el(
+    "p",
+    {},
+    el("span", { class: "muted" }, `${title}: `),
+    rows.map(([name, number]) => `${name} ${count(number)}`).join(", "),
+  );
 }

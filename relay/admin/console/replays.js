@@ -15,24 +15,55 @@ export function replays(ctx, id) {
   const list = part(ctx, async () => {
     const page = await get(v1("subscribers", id, "replays"), { limit: 10 }, ctx.signal);
     if (!page.data.length) return el("p", { class: "muted" }, "None yet.");
-    return table(columns(id, () => list.refresh()), page.data, "Replays");
+    return table(
+      columns(id, () => list.refresh()),
+      page.data,
+      "Replays",
+    );
   });
   ctx.every(EVERY_MS, () => list.querySelector("progress") && list.refresh());
-  return [list, el("details", {}, el("summary", {}, "Replay a range of events"), replayForm(id, list)),
-    el("div", { class: "actions" }, reconcile(id))];
+  return [
+    list,
+    el("details", {}, el("summary", {}, "Replay a range of events"), replayForm(id, list)),
+    el("div", { class: "actions" }, reconcile(id)),
+  ];
 }
 
 function columns(id, refresh) {
   return [
     { title: "Events", cell: (one) => [when(one.since, { short: true }), " to ", when(one.until, { short: true })] },
     { title: "Only", cell: (one) => one.only },
-    { title: "Status", cell: (one) => [badge(one.status, KINDS[one.status] ?? "idle"), one.reason ? ` ${one.reason}` : "", one.note ? el("div", { class: "hint" }, one.note) : null] },
+    {
+      title: "Status",
+      cell: (one) => [
+        badge(one.status, KINDS[one.status] ?? "idle"),
+        one.reason ? ` ${one.reason}` : "",
+        one.note ? el("div", { class: "hint" }, one.note) : null,
+      ],
+    },
     { title: "Progress", cell: (one) => progress(one) },
-    { title: "Sent", kind: "number", cell: (one) => `${count(one.sent)} of ${count(one.count)}${one.count_complete ? "" : "+"}` },
-    { title: "", cell: (one) => one.status === "running" ? button("Cancel", async () => {
-      await attempt(() => call("DELETE", v1("subscribers", id, "replays", one.id)), "Cancelled: nothing more of it is sent.");
-      refresh();
-    }, { kind: "small", key: `cancel-${one.id}` }) : "" },
+    {
+      title: "Sent",
+      kind: "number",
+      cell: (one) => `${count(one.sent)} of ${count(one.count)}${one.count_complete ? "" : "+"}`,
+    },
+    {
+      title: "",
+      cell: (one) =>
+        one.status === "running"
+          ? button(
+              "Cancel",
+              async () => {
+                await attempt(
+                  () => call("DELETE", v1("subscribers", id, "replays", one.id)),
+                  "Cancelled: nothing more of it is sent.",
+                );
+                refresh();
+              },
+              { kind: "small", key: `cancel-${one.id}` },
+            )
+          : "",
+    },
   ];
 }
 
@@ -45,16 +76,29 @@ function progress(one) {
 function replayForm(id, list) {
   const since = text(localTime(Date.now() - 3_600_000), { type: "datetime-local", step: 1 });
   const until = text("", { type: "datetime-local", step: 1 });
-  const only = choice([["undelivered", "what it has not acknowledged"], ["all", "everything, once more"]], "undelivered");
+  const only = choice(
+    [
+      ["undelivered", "what it has not acknowledged"],
+      ["all", "everything, once more"],
+    ],
+    "undelivered",
+  );
   const types = text("", { placeholder: "all that it asks for", class: "mono" });
   const trouble = el("div", { tabindex: -1 });
-  const form = el("form", { class: "form", novalidate: true }, trouble,
-    el("div", { class: "fields" },
+  const form = el(
+    "form",
+    { class: "form", novalidate: true },
+    trouble,
+    el(
+      "div",
+      { class: "fields" },
       field({ label: "Since", pointer: "/since", control: since, hint: "When events entered the log, local time." }),
       field({ label: "Until", pointer: "/until", control: until, hint: "Empty: up to now." }),
       field({ label: "Only", pointer: "/only", control: only }),
-      field({ label: "Event types", pointer: "/event_types", control: types, hint: "With commas." })),
-    el("div", { class: "actions" }, el("button", { class: "primary" }, "Replay")));
+      field({ label: "Event types", pointer: "/event_types", control: types, hint: "With commas." }),
+    ),
+    el("div", { class: "actions" }, el("button", { class: "primary" }, "Replay")),
+  );
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     clearProblems(form, trouble);
@@ -63,7 +107,14 @@ function replayForm(id, list) {
     if (listed(types).length) body.event_types = listed(types);
     try {
       const begun = await post(v1("subscribers", id, "replay"), body);
-      fill(trouble, el("p", { role: "status" }, `Begun: ${counted(begun.count, "event")}${begun.count_complete === false ? " at least" : ""}.`));
+      fill(
+        trouble,
+        el(
+          "p",
+          { role: "status" },
+          `Begun: ${counted(begun.count, "event")}${begun.count_complete === false ? " at least" : ""}.`,
+        ),
+      );
       list.refresh();
     } catch (error) {
       showProblem(form, trouble, error);
@@ -73,12 +124,20 @@ function replayForm(id, list) {
 }
 
 function reconcile(id) {
-  return button("Reconcile", () => confirm({
-    title: "Reconcile this subscriber?",
-    text: "For every entity, only the latest event that it has not acknowledged is sent: it gets up to date without the steps in between.",
-    action: "Reconcile",
-    act: () => attempt(() => post(v1("subscribers", id, "reconcile")), (done) => `${counted(done.count, "event")} sent again.`),
-  }));
+  return button("Reconcile", () =>
+    confirm({
+      title: "Reconcile this subscriber?",
+      text:
+        "For every entity, only the latest event that it has not acknowledged is sent: " +
+        "it gets up to date without the steps in between.",
+      action: "Reconcile",
+      act: () =>
+        attempt(
+          () => post(v1("subscribers", id, "reconcile")),
+          (done) => `${counted(done.count, "event")} sent again.`,
+        ),
+    }),
+  );
 }
 
 function localTime(ms) {

@@ -21,9 +21,24 @@ export async function searchView(ctx) {
   }
   return {
     title: "Search",
-    content: [heading(1, "Search"), found.length
-      ? el("ul", {}, found.map((source) => el("li", {}, link(["entities", source, wanted], `${wanted} of ${source}`))))
-      : empty(`Nothing is known as ${wanted}.`, el("p", {}, "Ids of events begin with evt_, of deliveries with dlv_, of subscribers with sub_; anything else is looked for among the lab instances and sessions of every source."))],
+    content: [
+      heading(1, "Search"),
+      found.length
+        ? el(
+            "ul",
+            {},
+            found.map((source) => el("li", {}, link(["entities", source, wanted], `${wanted} of ${source}`))),
+          )
+        : empty(
+            `Nothing is known as ${wanted}.`,
+            el(
+              "p",
+              {},
+              "Ids of events begin with evt_, of deliveries with dlv_, of subscribers with sub_; " +
+                "anything else is looked for among the lab instances and sessions of every source.",
+            ),
+          ),
+    ],
   };
 }
 

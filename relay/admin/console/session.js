@@ -7,20 +7,35 @@ import { el, fill } from "./dom.js";
 export function signIn(place, message = "") {
   return new Promise((resolve) => {
     const input = el("input", {
-      id: "token", name: "token", type: "password", required: true, autocomplete: "off", spellcheck: "false",
-      "aria-describedby": "token-help token-problem", class: "mono",
+      id: "token",
+      name: "token",
+      type: "password",
+      required: true,
+      autocomplete: "off",
+      spellcheck: "false",
+      "aria-describedby": "token-help token-problem",
+      class: "mono",
     });
     const problem = el("p", { id: "token-problem", class: "problem", role: "alert" }, message);
     const submit = el("button", { class: "primary" }, "Sign in");
-    const form = el("form", { class: "sign-in panel", novalidate: true },
+    const form = el(
+      "form",
+      { class: "sign-in panel", novalidate: true },
       el("h1", { tabindex: -1 }, "Sign in to the relay"),
       el("label", { for: "token" }, "Admin token"),
       input,
-      el("p", { id: "token-help", class: "hint" },
-        "It is in the file ", el("code", {}, ".relay/admin-token"), " of the directory in which the relay was started, or one of ",
-        el("code", {}, "RELAY_ADMIN_TOKENS"), ". This tab keeps it until it is closed."),
+      el(
+        "p",
+        { id: "token-help", class: "hint" },
+        "It is in the file ",
+        el("code", {}, ".relay/admin-token"),
+        " of the directory in which the relay was started, or one of ",
+        el("code", {}, "RELAY_ADMIN_TOKENS"),
+        ". This tab keeps it until it is closed.",
+      ),
       problem,
-      submit);
+      submit,
+    );
     form.addEventListener("submit", async (event) => {
       event.preventDefault();
       const presented = input.value.trim();
@@ -49,7 +64,9 @@ export function signIn(place, message = "") {
 }
 
 function sentence(error) {
-  if (error.status === 401) return "The relay refuses this token. Copy the whole line of .relay/admin-token, without spaces.";
-  if (error.status === 429) return `Too many refused tokens: wait ${error.retryAfterS ?? "a few"} s, then try a valid one.`;
+  if (error.status === 401)
+    return "The relay refuses this token. Copy the whole line of .relay/admin-token, without spaces.";
+  if (error.status === 429)
+    return `Too many refused tokens: wait ${error.retryAfterS ?? "a few"} s, then try a valid one.`;
   return `${error.title}: ${error.detail}`;
 }

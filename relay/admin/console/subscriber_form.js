@@ -7,11 +7,29 @@ import { clearProblems, choice, field, lines, listed, numbered, showProblem, tex
 import { previewOf } from "./preview.js";
 
 const FILTERS = [
-  ["sources", "Sources"], ["user_ids", "Users"], ["class_ids", "Classes"], ["lab_profile_ids", "Lab profiles"],
-  ["activity_ids", "Activities"], ["from", "Status before"], ["to", "Status after"]];
+  ["sources", "Sources"],
+  ["user_ids", "Users"],
+  ["class_ids", "Classes"],
+  ["lab_profile_ids", "Lab profiles"],
+  ["activity_ids", "Activities"],
+  ["from", "Status before"],
+  ["to", "Status after"],
+];
 const BLANK = {
-  url: "", description: "", event_types: ["*"], filter: {}, headers: {}, format: "standard", signature: "v1", ordering: "none",
-  max_in_flight: 16, rate_per_s: null, timeout_s: 15, retry_schedule_s: null, include_pii: false };
+  url: "",
+  description: "",
+  event_types: ["*"],
+  filter: {},
+  headers: {},
+  format: "standard",
+  signature: "v1",
+  ordering: "none",
+  max_in_flight: 16,
+  rate_per_s: null,
+  timeout_s: 15,
+  retry_schedule_s: null,
+  include_pii: false,
+};
 
 export async function subscriberNew() {
   let key = newKey();
@@ -32,7 +50,10 @@ export async function subscriberNew() {
 export async function subscriberEdit(ctx, id) {
   const old = await get(v1("subscribers", id), null, ctx.signal);
   return view("Edit a subscriber", old, ["subscribers", id], "Save", async (body) => {
-    const changed = await call("PATCH", v1("subscribers", id), { body, headers: { "Content-Type": "application/merge-patch+json" } });
+    const changed = await call("PATCH", v1("subscribers", id), {
+      body,
+      headers: { "Content-Type": "application/merge-patch+json" },
+    });
     if (changed.secret) await showSecret(changed.secret, "Its new secret");
     note("Saved.");
     location.hash = href(["subscribers", id]);
@@ -53,11 +74,14 @@ function view(title, one, back, action, save) {
       showProblem(form, trouble, error);
     }
   });
-  const form = el("form", { class: "panel form", novalidate: true },
+  const form = el(
+    "form",
+    { class: "panel form", novalidate: true },
     trouble,
     fields(c),
     el("div", { class: "actions" }, link(back, "Cancel"), preview, submit),
-    seen);
+    seen,
+  );
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     submit.disabled = true;
@@ -75,14 +99,38 @@ function view(title, one, back, action, save) {
 function controls(one) {
   const filter = Object.fromEntries(FILTERS.map(([name]) => [name, lines(one.filter[name] ?? [], { rows: 2 })]));
   return {
-    url: text(one.url, { type: "url", inputmode: "url", required: true, class: "mono", placeholder: "https://lms.example.org/hooks" }),
+    url: text(one.url, {
+      type: "url",
+      inputmode: "url",
+      required: true,
+      class: "mono",
+      placeholder: "https://lms.example.org/hooks",
+    }),
     description: text(one.description, { maxlength: 1000 }),
     event_types: lines(one.event_types),
     filter,
     headers: lines(Object.entries(one.headers).map(([name, value]) => `${name}: ${value}`)),
-    format: choice([["standard", "Standard Webhooks"], ["cloudevents", "CloudEvents"]], one.format),
-    signature: choice([["v1", "v1: shared secret (HMAC-SHA256)"], ["v1a", "v1a: key pair (ed25519)"]], one.signature),
-    ordering: choice([["none", "none: as fast as possible"], ["entity", "entity: one entity's events in order"]], one.ordering),
+    format: choice(
+      [
+        ["standard", "Standard Webhooks"],
+        ["cloudevents", "CloudEvents"],
+      ],
+      one.format,
+    ),
+    signature: choice(
+      [
+        ["v1", "v1: shared secret (HMAC-SHA256)"],
+        ["v1a", "v1a: key pair (ed25519)"],
+      ],
+      one.signature,
+    ),
+    ordering: choice(
+      [
+        ["none", "none: as fast as possible"],
+        ["entity", "entity: one entity's events in order"],
+      ],
+      one.ordering,
+    ),
     max_in_flight: text(String(one.max_in_flight), { inputmode: "numeric" }),
     rate_per_s: text(one.rate_per_s === null ? "" : String(one.rate_per_s), { inputmode: "decimal" }),
     timeout_s: text(String(one.timeout_s), { inputmode: "decimal" }),
@@ -92,36 +140,58 @@ function controls(one) {
 }
 
 function fields(c) {
-  const one = (name, label, hint = "", wide = false) => field({ label, hint, wide, pointer: `/${name}`, control: c[name] });
+  const one = (name, label, hint = "", wide = false) =>
+    field({ label, hint, wide, pointer: `/${name}`, control: c[name] });
   const chosen = FILTERS.some(([name]) => c.filter[name].value);
   return [
     one("url", "URL", "Webhooks are posted to it.", true),
     one("description", "Description", "For people.", true),
     one("event_types", "Event types", "One a line: exact, or with a star (lab.*, *.completed, *).", true),
-    el("details", { class: "wide", open: chosen },
+    el(
+      "details",
+      { class: "wide", open: chosen },
       el("summary", {}, "Filter"),
       el("p", { class: "hint" }, "One value a line; empty means any, and all that are not empty must hold."),
-      el("div", { class: "fields" }, FILTERS.map(([name, label]) => field({ label, pointer: `/filter/${name}`, control: c.filter[name] })))),
-    el("details", { class: "wide" },
+      el(
+        "div",
+        { class: "fields" },
+        FILTERS.map(([name, label]) => field({ label, pointer: `/filter/${name}`, control: c.filter[name] })),
+      ),
+    ),
+    el(
+      "details",
+      { class: "wide" },
       el("summary", {}, "How it is sent"),
-      el("div", { class: "fields" },
+      el(
+        "div",
+        { class: "fields" },
         one("format", "Format"),
         one("signature", "Signature", "A change of it makes new keys at once."),
         one("ordering", "Ordering"),
         one("max_in_flight", "In flight at most", "Attempts at the same time, 1 to 256."),
         one("rate_per_s", "Rate at most", "Attempts per second; empty: no limit."),
         one("timeout_s", "Time-out", "Seconds for a whole attempt, 1 to 60."),
-        one("retry_schedule_s", "Retries after", "Seconds after each failed attempt, with commas; empty: the relay's own."),
+        one(
+          "retry_schedule_s",
+          "Retries after",
+          "Seconds after each failed attempt, with commas; empty: the relay's own.",
+        ),
         one("headers", "Headers", "One a line: Name: value."),
-        one("include_pii", "Send private fields", "IP address and geolocation."))),
+        one("include_pii", "Send private fields", "IP address and geolocation."),
+      ),
+    ),
   ];
 }
 
 function body(c) {
-  const headers = c.headers.value.split("\n").map((line) => line.trim()).filter(Boolean).map((line) => {
-    const colon = line.indexOf(":");
-    return colon < 0 ? [line, ""] : [line.slice(0, colon).trim(), line.slice(colon + 1).trim()];
-  });
+  const headers = c.headers.value
+    .split("\n")
+    .map((line) => line.trim())
+    .filter(Boolean)
+    .map((line) => {
+      const colon = line.indexOf(":");
+      return colon < 0 ? [line, ""] : [line.slice(0, colon).trim(), line.slice(colon + 1).trim()];
+    });
   const retries = listed(c.retry_schedule_s).map((one) => (Number.isNaN(Number(one)) ? one : Number(one)));
   return {
     url: c.url.value.trim(),

@@ -3,7 +3,11 @@
 import { el } from "./dom.js";
 
 const KEY = "relay.theme";
-const CHOICES = [["system", "System colours"], ["light", "Light"], ["dark", "Dark"]];
+const CHOICES = [
+  ["system", "System colours"],
+  ["light", "Light"],
+  ["dark", "Dark"],
+];
 
 /** Apply what was chosen before. */
 export function applyTheme(choice = localStorage.getItem(KEY) ?? "system") {

@@ -1,0 +1,101 @@
+"""An operator's day in the console of a whole relay: register, watch, see a failure, mend it, and go."""
+
+import asyncio
+import re
+
+import pytest
+from playwright.async_api import Page, expect
+
+from tests.browser.chromium import Visits
+from tests.system.receiver import Receiver
+from tests.system.relay_process import RelayProcess
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+SECRET = re.compile(r"whsec_[A-Za-z0-9+/]{43}=")
+
+
+async def test_an_operators_day(visits: Visits, sandbox: RelayProcess) -> None:
+    """Every step of a subscription's life can be done and seen on the page."""
+    async with Receiver() as receiver:
+        page = await visits.open(sandbox.url, sandbox.token, "#/subscribers/new")
+        await _register(page, receiver)
+        await _watch(page, receiver)
+        await _fail_and_redeliver(page, receiver)
+        await _change(page)
+        await _leave(page)
+    assert receiver.contradictions == []
+
+
+async def _register(page: Page, receiver: Receiver) -> None:
+    await page.get_by_label("URL").fill(receiver.url)
+    await page.get_by_label("Description").fill("The LMS")
+    await page.get_by_role("button", name="Register").click()
+    await expect(page.get_by_label("Signing secret")).to_have_value(SECRET)
+    await page.keyboard.press("Escape")  # a secret that is shown once does not go by accident
+    await page.get_by_role("button", name="I have stored it").click()
+    await expect(page.get_by_role("heading", name="The LMS")).to_be_visible()
+
+
+async def _watch(page: Page, receiver: Receiver) -> None:
+    await page.get_by_role("link", name="Events", exact=True).click()
+    await expect(page.get_by_role("status").filter(has_text="live")).to_be_visible()
+    await receiver.wait_for(2)
+    first = next(iter(receiver.events.values()))
+    row = page.get_by_role("row").filter(has_text=first["type"]).filter(has_text=first["data"]["entity"]["id"])
+    await row.first.get_by_role("link", name=first["type"]).click()
+    await expect(page.get_by_role("heading", name=first["type"])).to_be_visible()
+    await expect(page.get_by_role("row").filter(has_text="The LMS")).to_contain_text("delivered")
+    await page.go_back()
+    await expect(page.get_by_role("heading", name="Events", level=1)).to_be_visible()
+
+
+async def _fail_and_redeliver(page: Page, receiver: Receiver) -> None:
+    receiver.status = 500
+    await page.get_by_role("link", name="Deliveries", exact=True).click()
+    await page.get_by_label("Status").select_option("Dead letters")
+    await expect(page.get_by_role("heading", name="Dead letters")).to_be_visible()
+    dead = page.get_by_role("row").filter(has_text="dead")
+    while not await dead.count():
+        await asyncio.sleep(0.1)
+        await page.get_by_role("button", name="Refresh").click()
+    await dead.first.get_by_role("link", name="Delivery of").click()
+    await expect(page.get_by_role("row").filter(has_text="status 500").first).to_be_visible()
+    receiver.status = 204
+    await page.get_by_role("link", name=re.compile("^sub_")).click()
+    await page.get_by_role("button", name="Disable").click()
+    await page.get_by_role("dialog").get_by_role("button", name="Disable").click()
+    await expect(page.get_by_text("disabled through the API")).to_be_visible()
+    await page.get_by_role("button", name="Enable").click()
+    await expect(page.get_by_role("status").filter(has_text="Enabled")).to_be_visible()
+    await page.get_by_role("link", name="Delivery of").first.click()
+    await page.get_by_role("button", name="Redeliver").click()
+    await expect(page.locator("dl .badge").filter(has_text="delivered")).to_be_visible()
+
+
+async def _change(page: Page) -> None:
+    await page.get_by_role("link", name=re.compile("^sub_")).click()
+    await page.get_by_role("link", name="Edit").first.click()
+    await page.get_by_label("Description").fill("The new LMS")
+    await page.get_by_text("How it is sent").click()
+    await page.get_by_label("Time-out").fill("5")
+    await page.get_by_role("button", name="Save").click()
+    await expect(page.get_by_role("heading", name="The new LMS")).to_be_visible()
+    await expect(page.get_by_role("definition").filter(has_text=re.compile("^5 s$"))).to_be_visible()
+    await page.get_by_role("button", name="Send a test").click()
+    await expect(page.get_by_role("dialog")).to_contain_text("The test was delivered")
+    await page.get_by_role("button", name="Close").click()
+    await page.get_by_role("button", name="Rotate secret").click()
+    await page.get_by_label("The old one signs too").select_option("an hour")
+    await page.get_by_role("button", name="Rotate", exact=True).click()
+    await expect(page.get_by_label("Signing secret")).to_have_value(SECRET)
+    await page.get_by_role("button", name="I have stored it").click()
+
+
+async def _leave(page: Page) -> None:
+    await page.get_by_role("button", name="Delete").click()
+    await page.get_by_role("button", name="Cancel").click()
+    await expect(page.get_by_role("heading", name="The new LMS")).to_be_visible()
+    await page.get_by_role("button", name="Delete").click()
+    await page.get_by_role("button", name="Delete for good").click()
+    await expect(page.get_by_text("Nobody is subscribed yet.")).to_be_visible()

@@ -1,0 +1,80 @@
+"""Lists that are long, lists that are empty, and input that is refused."""
+
+import pytest
+from playwright.async_api import expect
+
+from tests.browser.chromium import Visits
+from tests.service.admin_api import TOKEN, Api, attempt
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def test_thousands_of_rows_come_page_by_page(visits: Visits, api: Api) -> None:
+    """Each page follows the last without a gap or a repeat, and the count says what is there."""
+    subscriber = await api.subscribe()
+    entries = await api.mint(2300)
+    await api.settle(subscriber["id"], *(attempt(subscriber, one, 1, "dead") for one in entries), cursor=entries[-1])
+    page = await visits.open(str(api.http.make_url("/")), TOKEN, "#/deliveries?status=dead")
+    rows = page.locator("tbody tr")
+    await expect(rows).to_have_count(50)
+    for count in (100, 150):
+        await page.get_by_role("button", name="Show more").click()
+        await expect(rows).to_have_count(count)
+    links = await page.get_by_role("link", name="Delivery of").evaluate_all("all => all.map((one) => one.href)")
+    assert len(set(links)) == 150
+    await page.goto(f"{page.url.partition('#')[0]}#/subscribers")
+    await expect(page.get_by_role("link", name="2,300")).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    ("view", "told"),
+    [
+        ("#/", "curl -X POST"),
+        ("#/subscribers", "curl -X POST"),
+        ("#/events", "No event was seen yet."),
+        ("#/deliveries", "Register a subscriber"),
+        ("#/deliveries?status=dead", "No dead letters."),
+        ("#/sources/lod", "not yet"),
+        ("#/search?q=nobody", "Nothing is known as nobody."),
+    ],
+)
+async def test_an_empty_view_says_what_to_do(visits: Visits, api: Api, view: str, told: str) -> None:
+    """Where there is nothing yet, the next step stands."""
+    visits.expect("404 /v1/entities/.*")
+    page = await visits.open(str(api.http.make_url("/")), TOKEN, view)
+    await expect(page.get_by_text(told).first).to_be_visible()
+
+
+async def test_refused_input_is_told_next_to_its_field(visits: Visits, api: Api) -> None:
+    """Each of the API's pointers is at the field that it names; the first of them has the focus, nothing is lost."""
+    visits.expect("422 /v1/subscribers")
+    page = await visits.open(str(api.http.make_url("/")), TOKEN, "#/subscribers/new")
+    await page.get_by_label("URL").fill("ftp://example.org")
+    await page.get_by_label("Event types").fill("lab.*\nlab.complete")
+    await page.get_by_text("How it is sent").click()
+    await page.get_by_label("Time-out").fill("soon")
+    await page.get_by_label("Headers").fill("Host: example.org")
+    await page.get_by_role("button", name="Register").click()
+    await expect(page.get_by_label("URL")).to_be_focused()
+    for label, told in {
+        "URL": "must start with",
+        "Event types": "1: matches no event type: did you mean lab.completed",
+        "Time-out": "number",
+        "Headers": "the relay's own or the connection's",
+    }.items():
+        field = page.get_by_label(label)
+        await expect(field).to_have_attribute("aria-invalid", "true")
+        assert told in await field.evaluate("one => one.closest('.field').querySelector('.problem').textContent")
+    await expect(page.get_by_label("Event types")).to_have_value("lab.*\nlab.complete")
+
+
+async def test_a_view_is_a_link(visits: Visits, api: Api) -> None:
+    """Filters are part of the address, so that a reload and the back button lead where one was."""
+    subscriber = await api.subscribe(description="The LMS")
+    page = await visits.open(str(api.http.make_url("/")), TOKEN, "#/deliveries")
+    await page.get_by_label("Subscriber").select_option("The LMS")
+    await expect(page).to_have_url(f"{api.http.make_url('/')}#/deliveries?subscriber_id={subscriber['id']}")
+    await page.reload()
+    await expect(page.get_by_label("Subscriber")).to_have_value(subscriber["id"])
+    await page.go_back()
+    await expect(page.get_by_label("Subscriber")).to_have_value("")
