@@ -139,6 +139,7 @@ def _announce(settings: Settings) -> None:
         token, where = f"$(cat {shlex.quote(str(path))})", str(path)
     lines = [
         f"relay {__version__} is up",
+        f"  console    http://{settings.listen}/",
         f"  admin API  http://{settings.listen}   token: {where}",
         f"  health     http://{settings.ops_listen}/readyz   metrics: /metrics",
         *(f"  source     {name}: {source.base_url}" for name, source in settings.sources.items()),

@@ -12,7 +12,7 @@ percentile says is at most 25 % away from what was measured.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from relay.core.log import Attempt
@@ -30,20 +30,25 @@ _LONGEST_MS: Final = 2**32 - 1
 """Seven weeks: longer than events are kept."""
 
 
-def tally(attempts: Iterable[Attempt]) -> Counter[str]:
+def tally(attempts: Sequence[Attempt]) -> dict[str, int]:
     """The counters that these attempts add to."""
-    counts: Counter[str] = Counter()
-    for one in attempts:
-        counts[f"{ATTEMPTS}{one.outcome}:{one.verdict}"] += 1
-        counts[f"{DURATIONS}{bucket_of(one.duration_ms)}"] += 1
-        if one.verdict == Verdict.DELIVERED:
-            entered_ms = int(one.place.partition("-")[0])
-            counts[f"{LAGS}{bucket_of(one.started_ms + one.duration_ms - entered_ms)}"] += 1
-    return counts
+    endings = Counter((one.outcome, one.verdict) for one in attempts)
+    durations = Counter(bucket_of(one.duration_ms) for one in attempts)
+    lags = Counter(bucket_of(_lag_ms(one)) for one in attempts if one.verdict == Verdict.DELIVERED)
+    return {
+        **{f"{ATTEMPTS}{outcome}:{verdict}": count for (outcome, verdict), count in endings.items()},
+        **{f"{DURATIONS}{bucket}": count for bucket, count in durations.items()},
+        **{f"{LAGS}{bucket}": count for bucket, count in lags.items()},
+    }
+
+
+def _lag_ms(delivered: Attempt) -> int:
+    """From the event's entry in the log to the acknowledgement; clocks differ, so it may be below zero."""
+    return delivered.started_ms + delivered.duration_ms - int(delivered.place.partition("-")[0])
 
 
 def bucket_of(ms: int) -> int:
-    """Number of the bucket that a time falls into; clocks differ, so it may be below zero."""
+    """Number of the bucket that a time falls into."""
     ms = min(max(ms, 0), _LONGEST_MS)
     if ms < _EXACT:
         return ms

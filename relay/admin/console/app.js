@@ -108,7 +108,8 @@ function found(segments) {
 /** What a view is given: a signal that ends with it, its query, and a way to do something every so often. */
 function context(signal, query) {
   function every(ms, act) {
-    const timer = setInterval(() => document.hidden || act(), ms);
+    const idle = () => document.hidden || document.querySelector("dialog[open]");
+    const timer = setInterval(() => idle() || act(), ms);
     signal.addEventListener("abort", () => clearInterval(timer));
   }
   return { signal, query, every };

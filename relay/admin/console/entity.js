@@ -4,7 +4,6 @@ import { get, v1 } from "./api.js";
 import { badge, block, el, facts, heading, link, long } from "./dom.js";
 import { when } from "./format.js";
 import { empty, paged, part, section } from "./parts.js";
-import { entityExplained } from "./explain.js";
 
 const COLUMNS = [
   { title: "No.", kind: "number", cell: (one) => one.sequence ?? one.data?.sequence },
@@ -57,7 +56,6 @@ export async function entityView(ctx, source, id) {
           "Follow it",
         ),
       ),
-      section("Why there was no other event", entityExplained(ctx, source, id)),
     ],
   };
 }

@@ -36,7 +36,7 @@ export async function eventView(ctx, id) {
         ["Class", data.class_id ?? none()],
       ]),
       section("Deliveries", deliveries),
-      section("Why, and why not", explained(ctx, id)),
+      explained(ctx, id),
       section("Payload", block(event, "payload")),
     ],
   };

@@ -1,17 +1,81 @@
-// Why an event came to be, who was to get it and who not; and why an entity made none.
+// Why an event came to be, and why each subscriber gets it, or not, or not yet.
 
 import { get, v1 } from "./api.js";
-import { block } from "./dom.js";
-import { part } from "./parts.js";
+import { badge, el, facts, href, long, none } from "./dom.js";
+import { status } from "./deliveries.js";
+import { seconds, since } from "./format.js";
+import { empty, paged, part, section, table } from "./parts.js";
 
-/** GET /v1/events/{id}/explain, shown. */
+const COLUMNS = [
+  {
+    title: "Subscriber",
+    cell: (one) => long(one.description || one.subscriber_id, ["subscribers", one.subscriber_id], ""),
+  },
+  { title: "Delivery", cell: (one) => outcome(one) },
+  { title: "Why", cell: (one) => reasons(one) },
+  {
+    title: "Attempts",
+    cell: (one) =>
+      one.delivery
+        ? el(
+            "a",
+            { href: href(["deliveries", one.delivery.id]), "aria-label": "Attempts of this delivery" },
+            String(one.delivery.attempts.length),
+          )
+        : none(),
+  },
+];
+const CHANGES = [
+  { title: "Field", cell: ([name]) => name },
+  { title: "From", cell: ([, change]) => JSON.stringify(change.from) },
+  { title: "To", cell: ([, change]) => JSON.stringify(change.to) },
+];
+
+/** GET /v1/events/{id}/explain, as sections of the event's view. */
 export function explained(ctx, id) {
-  return part(ctx, async () => block(await get(v1("events", id, "explain"), null, ctx.signal), "explanation"));
+  const path = v1("events", id, "explain");
+  let asked = null;
+  function first() {
+    asked ??= get(path, null, ctx.signal).catch((error) => {
+      asked = null; // so that it can be tried again
+      throw error;
+    });
+    return asked;
+  }
+  const why = part(ctx, async () => seen(await first()));
+  const who = paged(ctx, {
+    columns: COLUMNS,
+    caption: "Subscribers and this event",
+    read: (cursor) => (cursor ? get(path, { cursor }, ctx.signal) : first()),
+    nothing: () => empty("Nobody is subscribed."),
+  });
+  return [section("Subscribers", who), section("How it was seen", why)];
 }
 
-/** GET /v1/entities/{source}/{id}/explain, shown. */
-export function entityExplained(ctx, source, id) {
-  return part(ctx, async () =>
-    block(await get(v1("entities", source, id, "explain"), null, ctx.signal), "explanation"),
-  );
+function seen(told) {
+  const { observed } = told;
+  const changes = Object.entries(told.changes);
+  return [
+    facts([
+      ["Meaning", told.meaning],
+      ["Rule", told.rule],
+      ["Happened within", observed.within_s === null ? "first sight of its entity" : seconds(observed.within_s)],
+      ["Source is polled every", observed.poll_interval_s === null ? null : seconds(observed.poll_interval_s)],
+    ]),
+    changes.length ? el("div", { class: "below" }, table(CHANGES, changes, "Changed fields")) : null,
+  ];
+}
+
+function outcome(one) {
+  if (one.delivery) return status(one.delivery);
+  return badge(one.verdict === "refused" ? "not wanted" : "none", "idle");
+}
+
+function reasons(one) {
+  if (one.waits.length) {
+    return one.waits.map((wait) => el("div", {}, wait.detail, wait.until ? [", ", since(wait.until)] : null));
+  }
+  if (!one.refused_by) return one.delivery ? none() : one.detail;
+  const { condition, allowed, value } = one.refused_by;
+  return `${condition} is ${value ?? "empty"}, and only ${allowed.join(", ")} will do`;
 }

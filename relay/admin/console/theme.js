@@ -4,7 +4,7 @@ import { el } from "./dom.js";
 
 const KEY = "relay.theme";
 const CHOICES = [
-  ["system", "System colours"],
+  ["system", "System"],
   ["light", "Light"],
   ["dark", "Dark"],
 ];
