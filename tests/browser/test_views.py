@@ -78,3 +78,22 @@ async def test_a_view_is_a_link(visits: Visits, api: Api) -> None:
     await expect(page.get_by_label("Subscriber")).to_have_value(subscriber["id"])
     await page.go_back()
     await expect(page.get_by_label("Subscriber")).to_have_value("")
+
+
+async def test_what_cannot_be_refreshed_stays_and_says_so(visits: Visits, api: Api) -> None:
+    """While the relay is away the page keeps what it knows, marked as old; once it is back the mark goes."""
+    visits.expect("503 /v1/sources")
+    page = await visits.open(str(api.http.make_url("/")), None)
+    await page.clock.install()
+    await page.get_by_label("Admin token").fill(TOKEN)
+    await page.keyboard.press("Enter")
+    await page.get_by_role("link", name="Sources", exact=True).click()
+    await expect(page.get_by_role("row").filter(has_text="exams")).to_be_visible()
+    away = {"type": "/problems/store-unavailable", "title": "The store cannot be reached", "status": 503, "detail": ""}
+    await page.route("**/v1/sources?*", lambda route: route.fulfill(status=503, json=away))
+    await page.clock.run_for(3500)
+    await expect(page.get_by_text("Not refreshed: The store cannot be reached.")).to_be_visible()
+    await expect(page.get_by_role("row").filter(has_text="exams")).to_be_visible()
+    await page.unroute("**/v1/sources?*")
+    await page.clock.run_for(3500)
+    await expect(page.get_by_text("Not refreshed")).to_have_count(0)
