@@ -10,7 +10,7 @@ const EDGE = { top: 10, right: 12, bottom: 24, left: 54 };
  * A figure. `series`: {name, kind, values} with one value or null per time; `kind` is its class (its look).
  * `format` tells a value with its unit; `top` is the least that the axis reaches to.
  */
-export function plot({ title, times, series, format, stepS, top = 1, most = Infinity }) {
+export function plot({ title, times, series, format, stepS, top = 2, most = Infinity }) {
   const box = el("div", {
     class: "plot",
     tabindex: 0,
