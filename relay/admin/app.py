@@ -16,8 +16,8 @@ from relay.admin.events import Events
 from relay.admin.explain import Explain
 from relay.admin.feed import Feed
 from relay.admin.feed_tail import FeedTail
-from relay.admin.ledger import Ledger
 from relay.admin.health import SubscriberHealth
+from relay.admin.ledger import Ledger
 from relay.admin.pages import NoQuery
 from relay.admin.ping import Ping
 from relay.admin.reconcile import Reconcile
@@ -27,8 +27,8 @@ from relay.admin.routes import Handler, Route
 from relay.admin.security import authentication
 from relay.admin.signing_keys import SigningKeys
 from relay.admin.sources import SourceInfo, Sources
-from relay.admin.stream import Streams
 from relay.admin.statistics import Statistics
+from relay.admin.stream import Streams
 from relay.admin.subscribers import Subscribers
 from relay.attempts import Attempter
 from relay.clock import Clock

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
 import pytest
@@ -17,9 +17,22 @@ from relay.core.subscriber import Format, Subscriber
 from tests.unit.entities import LABS, lab_row, seen
 
 KEY, OLD_KEY = b"k" * 32, b"o" * 32
-# The library judges the timestamp's age by the machine's clock.
 NOW = datetime.now(UTC)
 FORMATS: tuple[Format, ...] = ("standard", "cloudevents")
+
+
+class Then(datetime):
+    """The library judges a timestamp's age by the machine's clock, and refuses it while a whole suite still runs."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]  # noqa: ARG003
+        """Return the time of these tests."""
+        return NOW
+
+
+@pytest.fixture(autouse=True)
+def _then(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("standardwebhooks.webhooks.datetime", Then)
 
 
 def entry(**changes: Any) -> Entry:

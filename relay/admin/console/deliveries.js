@@ -7,7 +7,8 @@ import { counted, since, when } from "./format.js";
 import { choice, text } from "./forms.js";
 import { empty, paged } from "./parts.js";
 
-const KINDS = { delivered: "good", pending: "idle", dead: "bad", cancelled: "warn" };
+/** How a status looks. */
+export const KINDS = { delivered: "good", pending: "idle", dead: "bad", cancelled: "warn" };
 const STATUSES = [
   ["", "Any status"],
   ["pending", "Pending"],

@@ -1,83 +1,70 @@
-// One entity: its last known state, and everything that was told of it.
+// One entity: its last known state, everything that was told of it, and why there was nothing more.
 
 import { get, v1 } from "./api.js";
-import { badge, block, el, facts, heading, link, long } from "./dom.js";
-import { when } from "./format.js";
+import { badge, el, facts, heading, href, link, long } from "./dom.js";
+import { KINDS } from "./deliveries.js";
+import { step } from "./events.js";
+import { count, when } from "./format.js";
 import { empty, paged, part, section } from "./parts.js";
 
 const COLUMNS = [
-  { title: "No.", kind: "number", cell: (one) => one.sequence ?? one.data?.sequence },
-  { title: "Seen", cell: (one) => when(one.timestamp ?? one.at) },
-  {
-    title: "Event",
-    cell: (one) => link(["events", one.event_id ?? one.id ?? one.data?.event_id], one.type ?? one.event_type),
-  },
-  {
-    title: "Transition",
-    cell: (one) => {
-      const { from, to } = one.transition ?? one.data?.transition ?? {};
-      return `${from ?? "–"} → ${to ?? "–"}`;
-    },
-  },
-  { title: "Deliveries", cell: (one) => outcomes(one.deliveries ?? []) },
+  { title: "No.", kind: "number", cell: (one) => one.data.sequence },
+  { title: "Seen", cell: (one) => when(one.timestamp) },
+  { title: "Event", cell: (one) => link(["events", one.data.event_id], one.type) },
+  { title: "Transition", cell: (one) => step(one.data.transition) },
+  { title: "Deliveries", cell: (one) => (one.deliveries.length ? one.deliveries.map(outcome) : "nobody's") },
 ];
-const KINDS = { delivered: "good", pending: "idle", dead: "bad", cancelled: "warn" };
 
 export async function entityView(ctx, source, id) {
   const path = v1("entities", source, id);
   const first = await get(path, null, ctx.signal);
   const timeline = paged(ctx, {
     columns: COLUMNS,
-    caption: "What was told of it",
-    read: async (cursor) => {
-      const read = cursor ? await get(path, { cursor }, ctx.signal) : first;
-      return {
-        data: read.timeline?.data ?? read.timeline ?? read.events ?? [],
-        next_cursor: read.timeline?.next_cursor ?? read.next_cursor ?? null,
-      };
-    },
+    caption: "What was told of it, in order",
+    read: (cursor) => get(path, { cursor }, ctx.signal),
     nothing: () =>
       empty(
         "No event of it is kept.",
-        el("p", {}, "Its state is known from a silent baseline, or its events have outlived their retention."),
+        el("p", {}, "It was there at the first poll, which is silent, or its events have outlived their retention."),
       ),
   });
   return {
     title: `${source} ${id}`,
     content: [
-      heading(1, "Entity", badge(source, "idle")),
-      part(ctx, async () => state(source, id, first)),
-      section(
-        "Timeline",
-        timeline,
-        el(
-          "a",
-          { href: `#/events?entity_id=${encodeURIComponent(id)}&source=${encodeURIComponent(source)}` },
-          "Follow it",
-        ),
-      ),
+      heading(1, first.entity.kind === "session" ? "Session" : "Lab instance", long(id)),
+      facts([["Source", link(["sources", source], source)], ...known(first.state)]),
+      section("Timeline", timeline, el("a", { href: href(["events"], { entity_id: id, source }) }, "Follow it")),
+      section("Why there was nothing more", reasons(ctx, path)),
     ],
   };
 }
 
-function state(source, id, read) {
-  const known = read.state ?? read.snapshot ?? null;
+function known(state) {
+  if (!state) return [["State", "kept no longer"]];
   return [
-    facts([
-      ["Id", long(id)],
-      ["Source", link(["sources", source], source)],
-    ]),
-    known ? block(known, "last known state") : null,
+    ["Status", [badge(state.status, "idle"), state.open ? " still open" : " ended"]],
+    ["Events so far", count(state.sequence)],
+    ["Seen like this", when(state.seen_at)],
+    ...Object.entries(state.fields).map(([name, value]) => [name, value === null ? null : JSON.stringify(value)]),
   ];
 }
 
-function outcomes(deliveries) {
-  return deliveries.map((one) => [
-    el(
-      "a",
-      { href: `#/deliveries/${encodeURIComponent(one.id)}`, title: one.subscriber_id },
-      badge(one.status, KINDS[one.status] ?? "idle"),
-    ),
-    " ",
-  ]);
+/** GET /v1/entities/{source}/{id}/explain. */
+function reasons(ctx, path) {
+  return part(ctx, async () => {
+    const told = await get(`${path}/explain`, null, ctx.signal);
+    return [
+      el(
+        "ul",
+        {},
+        told.no_event.map((one) => el("li", {}, one.detail)),
+      ),
+      el("p", { class: "muted" }, "Last good poll of its source: ", when(told.last_good_poll_at)),
+    ];
+  });
+}
+
+function outcome(one) {
+  const to = { href: href(["deliveries", one.id]), title: one.subscriber_id };
+  return [el("a", to, badge(one.status, KINDS[one.status] ?? "idle")), " "];
 }

@@ -11,16 +11,26 @@ const KEPT = 500;
 const BEGIN_WITH = 50;
 
 const COLUMNS = [
-  { title: "Seen", cell: (one) => when(one.timestamp, { short: true }) },
-  { title: "Type", cell: (one) => link(["events", one.data.event_id], one.type) },
-  { title: "Entity", cell: (one) => long(one.data.entity.id, ["entities", one.data.source, one.data.entity.id]) },
-  { title: "Transition", cell: (one) => [one.data.transition.from ?? "–", " → ", one.data.transition.to ?? "–"] },
-  { title: "Source", cell: (one) => one.data.source },
+  { title: "Seen", cell: (one) => when(one.timestamp ?? one.logged_at, { short: true }) },
+  { title: "Type", cell: (one) => link(["events", said(one).event_id], one.type) },
+  { title: "Entity", cell: (one) => long(said(one).entity.id, ["entities", said(one).source, said(one).entity.id]) },
+  { title: "Transition", cell: (one) => step(said(one).transition) },
+  { title: "Source", cell: (one) => said(one).source },
 ];
 
-/** A table of events. */
+/** A table of events, of the feed or of a preview. */
 export function eventTable(items, caption) {
   return table(COLUMNS, items, caption);
+}
+
+/** What an event says: an item of the feed holds it under `data`, one of a preview says it itself. */
+function said(one) {
+  return one.data ?? one;
+}
+
+/** `Incomplete → Complete`. */
+export function step({ from, to }) {
+  return `${from ?? "–"} → ${to ?? "–"}`;
 }
 
 /** Follow the feed as long as the view is shown, or until `signal` ends; `state` says how it goes. */
@@ -51,7 +61,7 @@ export async function eventList(ctx) {
   let running = null;
   function take(items) {
     number += items.length;
-    last = items.at(-1).cursor ?? items.at(-1).data.event_id;
+    last = items.at(-1).cursor ?? said(items.at(-1)).event_id;
     shown.prepend(items.slice(-KEPT).reverse());
     shown.trim(KEPT);
     if (!shown.isConnected) fill(place, shown);

@@ -77,5 +77,6 @@ function reasons(one) {
   }
   if (!one.refused_by) return one.delivery ? none() : one.detail;
   const { condition, allowed, value } = one.refused_by;
+  if (condition === "erased") return "what it said was erased: it is for nobody";
   return `${condition} is ${value ?? "empty"}, and only ${allowed.join(", ")} will do`;
 }

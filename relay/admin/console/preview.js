@@ -10,14 +10,14 @@ const SHOWN = 10;
 export function previewOf(seen) {
   return [
     el("h2", {}, `${count(seen.matched)} of the last ${counted(seen.examined, "event")} would have been sent`),
-    tally("By type", seen.by_type ?? seen.types),
-    tally("Kept away by", seen.refused_by ?? seen.refusals ?? seen.refused),
+    tally("By type", seen.matched_by_type),
+    tally("Kept away by", seen.refused_by),
     seen.events.length ? eventTable(seen.events.slice(0, SHOWN), "The latest that match") : null,
   ];
 }
 
 function tally(title, counts) {
-  const rows = Object.entries(counts ?? {}).sort(([, one], [, other]) => other - one);
+  const rows = Object.entries(counts).sort(([, one], [, other]) => other - one);
   if (!rows.length) return null;
   return el(
     "p",
