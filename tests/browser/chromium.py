@@ -63,8 +63,8 @@ class Visits:
 
     async def close(self) -> None:
         """Close every page."""
-        for context in self._contexts:
-            await context.close()
+        while self._contexts:
+            await self._contexts.pop().close()
 
     def _console(self, message: ConsoleMessage) -> None:
         if message.type not in ("error", "warning"):

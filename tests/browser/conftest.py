@@ -32,7 +32,6 @@ async def visits(browser: Browser) -> AsyncIterator[Visits]:
     """Provide watched pages; at the end nothing may have gone wrong on any of them."""
     visits = Visits(browser)
     yield visits
-    await visits.close()
     assert visits.faults == []
 
 
@@ -45,16 +44,18 @@ async def redis_client(valkey_server: str) -> AsyncIterator[Redis]:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def api(redis_client: Redis) -> AsyncIterator[Api]:
+async def api(redis_client: Redis, visits: Visits) -> AsyncIterator[Api]:
     """Provide the API with the console, at the time that it is, and a hand behind the scenes."""
     async with admin_api(redis_client) as served:
         served.clock.at = datetime.now(UTC)
         yield served
+        await visits.close()  # before what they look at goes
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def sandbox(tmp_path: Path) -> AsyncIterator[RelayProcess]:
+async def sandbox(tmp_path: Path, visits: Visits) -> AsyncIterator[RelayProcess]:
     """Provide a whole relay in which labs and sessions come and go, with quick retries."""
     settings = {"RELAY_SANDBOX__LISTEN": "127.0.0.1:0", "RELAY_RETRY__SCHEDULE_S": [0.1]}
     async with relay(tmp_path / "data", "--sandbox", settings=settings) as process:
         yield process
+        await visits.close()

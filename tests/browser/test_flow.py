@@ -40,8 +40,8 @@ async def _register(page: Page, receiver: Receiver) -> None:
 async def _watch(page: Page, receiver: Receiver) -> None:
     await page.get_by_role("link", name="Events", exact=True).click()
     await expect(page.get_by_role("status").filter(has_text="live")).to_be_visible()
-    await receiver.wait_for(2)
-    first = next(iter(receiver.events.values()))
+    await receiver.wait_for(len(receiver.events) + 2)
+    first = list(receiver.events.values())[-1]
     row = page.get_by_role("row").filter(has_text=first["type"]).filter(has_text=first["data"]["entity"]["id"])
     await row.first.get_by_role("link", name=first["type"]).click()
     await expect(page.get_by_role("heading", name=first["type"])).to_be_visible()

@@ -34,10 +34,10 @@ export function step({ from, to }) {
 }
 
 /** Follow the feed as long as the view is shown, or until `signal` ends; `state` says how it goes. */
-export function live(ctx, { query, state, take, after = null, signal = ctx.signal }) {
+export function live(ctx, { query, state, take, place, signal = ctx.signal }) {
   return follow({
     query,
-    after,
+    place,
     signal,
     tell: (items) => signal.aborted || take(items),
     state: (kind, words) => signal.aborted || tell(state, kind, words),
@@ -55,16 +55,15 @@ export async function eventList(ctx) {
   const shown = eventTable([], "Events, the latest first");
   const state = el("span", { role: "status", class: "badge idle" });
   const told = el("p", { class: "muted" });
-  const place = el("div", {}, el("p", { class: "muted" }, "Loading…"));
+  const list = el("div", {});
+  const place = { after: null };
   let number = 0;
-  let last = null;
   let running = null;
   function take(items) {
     number += items.length;
-    last = items.at(-1).cursor ?? said(items.at(-1)).event_id;
     shown.prepend(items.slice(-KEPT).reverse());
     shown.trim(KEPT);
-    if (!shown.isConnected) fill(place, shown);
+    if (!shown.isConnected) fill(list, shown);
     fill(
       told,
       number > KEPT
@@ -75,7 +74,8 @@ export async function eventList(ctx) {
   function resume() {
     running = new AbortController();
     ctx.signal.addEventListener("abort", () => running.abort());
-    live(ctx, { query: wanted, state, take, after: last, signal: running.signal });
+    live(ctx, { query: wanted, state, take, place, signal: running.signal });
+    hold.hidden = false;
   }
   const hold = button("Pause", () => {
     if (running.signal.aborted) {
@@ -87,20 +87,27 @@ export async function eventList(ctx) {
       tell(state, "warn", "paused: Continue shows what came meanwhile");
     }
   });
-  part(ctx, async () => {
+  hold.hidden = true;
+  const beginning = part(ctx, async () => {
     const begun = await recent(wanted, ctx.signal);
-    if (!begun.length) fill(place, nothing(wanted));
-    else take(begun);
+    place.after = placeOf(begun);
+    if (begun.length) take(begun);
+    else fill(list, nothing(wanted));
     resume();
   });
   return {
     title: "Events",
-    content: [heading(1, "Events", state, hold), await filters(ctx, wanted), place, told],
+    content: [heading(1, "Events", state, hold), await filters(ctx, wanted), beginning, list, told],
   };
 }
 
+/** The place of the last of these, or null: from now on. */
+export function placeOf(items) {
+  return items.length ? (items.at(-1).cursor ?? said(items.at(-1)).event_id) : null;
+}
+
 /** The latest events that a filter lets through, oldest first: a preview of what a subscriber would have got. */
-async function recent({ event_type, source, entity_id }, signal) {
+export async function recent({ event_type, source, entity_id }, signal) {
   if (entity_id) {
     const page = await get("/v1/events", { event_type, source, entity_id, limit: 250 }, signal);
     return page.data;

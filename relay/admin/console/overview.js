@@ -1,8 +1,8 @@
 // The overview: how fresh the sources are, how deliveries go, what happens right now.
 
 import { all, get } from "./api.js";
-import { badge, el, heading, href, link } from "./dom.js";
-import { eventTable, live } from "./events.js";
+import { badge, el, fill, heading, href, link } from "./dom.js";
+import { eventTable, live, placeOf, recent } from "./events.js";
 import { SPANS, figures, statistics, tiles } from "./figures.js";
 import { counted } from "./format.js";
 import { empty, part, section } from "./parts.js";
@@ -22,23 +22,7 @@ export function overview(ctx) {
   ctx.every(5000, sources.refresh);
   ctx.every(10_000, subscribers.refresh);
   ctx.every(span === "1h" ? 15_000 : 120_000, numbers.refresh);
-  const latest = eventTable([], "Latest events");
-  const place = el(
-    "div",
-    {},
-    latest,
-    empty("Nothing yet in this tab.", el("p", {}, "Events appear as they are seen.")),
-  );
   const state = el("span", { role: "status", class: "badge idle" });
-  live(ctx, {
-    query: {},
-    state,
-    take: (items) => {
-      place.querySelector(".empty")?.remove();
-      latest.prepend(items.slice(-SHOWN).reverse());
-      latest.trim(SHOWN);
-    },
-  });
   return {
     title: "Overview",
     content: [
@@ -46,9 +30,26 @@ export function overview(ctx) {
       subscribers,
       section("Deliveries", numbers, spanLinks(span)),
       section("Sources", sources, link(["sources"], "All about the sources")),
-      section("Latest events", place, state, link(["events"], "Follow and filter")),
+      section("Latest events", latest(ctx, state), state, link(["events"], "Follow and filter")),
     ],
   };
+}
+
+/** The latest few events, and those that come. */
+function latest(ctx, state) {
+  const shown = eventTable([], "Latest events");
+  const list = el("div", {}, empty("No event was seen yet.", el("p", {}, "They appear here as they are seen.")));
+  function take(items) {
+    shown.prepend(items.slice(-SHOWN).reverse());
+    shown.trim(SHOWN);
+    if (!shown.isConnected) fill(list, shown);
+  }
+  const beginning = part(ctx, async () => {
+    const begun = await recent({}, ctx.signal);
+    if (begun.length) take(begun);
+    live(ctx, { query: {}, state, take, place: { after: placeOf(begun) } });
+  });
+  return [beginning, list];
 }
 
 function spanLinks(span) {

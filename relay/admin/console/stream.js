@@ -8,9 +8,11 @@ import { get, send } from "./api.js";
 const POLL_MS = 2000;
 const LONGEST_MS = 15_000;
 
-/** Follow the feed until the signal ends. `tell` gets items in order, `state` what goes on (kind, words). */
-export async function follow({ query, after = null, signal, tell, state }) {
-  const place = { after };
+/**
+ * Follow the feed until the signal ends. `tell` gets items in order, `state` what goes on (kind, words).
+ * `place.after` is where to begin (null: from now on), and is kept up to date: whoever follows again goes on there.
+ */
+export async function follow({ query, place, signal, tell, state }) {
   const gentle = { retryMs: 1000, failures: 0 };
   while (!signal.aborted) {
     try {
