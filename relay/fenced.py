@@ -7,6 +7,7 @@ confirmed is noticed at the next write or at the next beginning, and the tail is
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
+from relay.core.erasure import Pseudonyms, learner_in, learners_of, mentions
 from relay.core.model import Change
 from relay.core.tail import Tail, outside
 from relay.store.snapshots import MAX_CHANGES, FencedError, Minted, SnapshotStore
@@ -19,7 +20,10 @@ class ConflictError(Exception):
 class FencedWriter:
     """The writes of one source's holder; `keep_entities` is how long an entity is remembered that has ended."""
 
-    def __init__(self, store: SnapshotStore, source: str, keep_entities: timedelta) -> None:
+    def __init__(
+        self, store: SnapshotStore, source: str, keep_entities: timedelta, names: Pseudonyms | None = None
+    ) -> None:
+        self._names = names or Pseudonyms()
         self._store = store
         self._source = source
         self._keep_entities = keep_entities
@@ -68,6 +72,18 @@ class FencedWriter:
         done = [change for change in batch if change.entity_id not in refused]
         self._tail.extend(done, now)
         return done
+
+    def forget(self, pseudonym: str) -> None:
+        """Keep nothing that speaks of a learner, so that it is never minted again."""
+        is_learner = mentions(self._names, pseudonym)
+
+        def speaks(change: Change) -> bool:
+            packed = (one for one in (change.expected, change.new) if one)
+            return any(is_learner(learner_in(one)) for one in packed) or any(
+                is_learner(user_id) for event in change.events for user_id in learners_of(event.payload)
+            )
+
+        self._tail.forget(speaks)
 
     async def mint_again(self, now: datetime) -> set[str]:
         """Repeat the tail; returns the entities that the store holds in a state which is not part of it.

@@ -1,4 +1,7 @@
-"""Retention: events and attempts that have outlived it are removed. One replica at a time does it."""
+"""Retention: events and attempts that have outlived it are removed, and the disk is rid of what was erased.
+
+One replica at a time does it.
+"""
 
 import asyncio
 from collections.abc import Sequence
@@ -9,6 +12,7 @@ from relay.core.log import START, Entry, Place
 from relay.core.matching import matches
 from relay.leases import Leases
 from relay.store.deliveries import SHARD_CURSOR, DeliveryStore
+from relay.store.disk import Disk
 from relay.store.errors import STORE_ERRORS
 from relay.store.keys import SHARDS, shard_of
 from relay.store.log import TRIM_BATCH, LogStore
@@ -33,6 +37,7 @@ class Housekeeping:
         leases: Leases,
         *,
         registry: RegistryStore,
+        disk: Disk,
         keep_events_s: float,
         keep_attempts_s: float,
     ) -> None:
@@ -40,6 +45,7 @@ class Housekeeping:
         self._deliveries = deliveries
         self._leases = leases
         self._registry = registry
+        self._disk = disk
         self._keep_events_s = keep_events_s
         self._keep_attempts_s = keep_attempts_s
 
@@ -61,6 +67,7 @@ class Housekeeping:
                 if trimmed < TRIM_BATCH:
                     break
             await self._deliveries.drop_orphans(range(SHARDS))
+            await self._disk.turn()
             await self._deliveries.trim_attempts(range(SHARDS), now_ms - int(self._keep_attempts_s * 1000))
         except STORE_ERRORS as error:
             log.warning("housekeeping.store_error", error=type(error).__name__)

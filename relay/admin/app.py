@@ -26,11 +26,14 @@ from relay.admin.signing_keys import SigningKeys
 from relay.admin.sources import SourceInfo, Sources
 from relay.admin.stream import Streams
 from relay.admin.subscribers import Subscribers
+from relay.admin.users import Users
 from relay.attempts import Attempter
 from relay.clock import Clock
 from relay.core.addresses import Network, check_url
+from relay.core.erasure import pseudonyms
 from relay.core.keyring import Keyring
 from relay.durable import Durable
+from relay.erasure import Erasure
 from relay.store import Store
 
 ROUTES: Final = web.AppKey("routes", tuple[Route, ...])
@@ -71,6 +74,7 @@ def admin_app(
         Deliveries(store, max_attempts),
         Reconcile(store, max_attempts),
         EventTypes(),
+        Users(Erasure(store, pseudonyms(keyring), [one.name for one in sources]), clock),
     )
     described = tuple(route for resource in resources for route in resource.routes())
     routes = (*described, *Description(described).routes())

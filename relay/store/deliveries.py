@@ -145,6 +145,7 @@ class DeliveryStore:
             self._asked_key(shard),
             self._keys.dead(subscriber_id),
             self._keys.ctl,
+            self._keys.payloads,
         ]
         args: list[Any] = [subscriber_id, shard]
         for one in orders:

@@ -25,7 +25,13 @@ async def test_what_a_lagging_subscriber_has_not_had_becomes_its_dead_letters(
     await rig.committed("well")
     store = rig.store
     keeper = Housekeeping(
-        store.log, store.deliveries, replica.leases, registry=store.registry, keep_events_s=0.0, keep_attempts_s=3600
+        store.log,
+        store.deliveries,
+        replica.leases,
+        registry=store.registry,
+        disk=store.disk,
+        keep_events_s=0.0,
+        keep_attempts_s=3600,
     )
     task = asyncio.create_task(keeper.run())
 
