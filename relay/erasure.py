@@ -110,18 +110,20 @@ class Erasure:
 
     async def _stop(self, entries: Sequence[Entry], subscribers: Sequence[Subscriber], report: Report) -> None:
         """Have every replica send none of these any more, then clear what was noted of their deliveries."""
-        places = [entry.place for entry in entries]
+        source_of = {entry.place: entry.source for entry in entries}
+        places = list(source_of)
+        retries = {shard: await self._store.erasure.retries(shard, source_of.keys()) for shard in range(SHARDS)}
         for at in range(0, len(places), PLACES_TOLD):
             await self._store.log.announce("erased", " ".join(map(str, places[at : at + PLACES_TOLD])))
         await asyncio.sleep(SETTLE_S)
-        source_of = {entry.place: entry.source for entry in entries}
         for subscriber in subscribers:
             for at in range(0, len(places), BATCH):
                 dead = await self._store.erasure.drop_dead(subscriber.id, places[at : at + BATCH])
                 report.dead_letters.update(source_of[place] for place in dead)
-        for shard in range(SHARDS):
-            due = await self._store.erasure.make_due(shard, source_of.keys())
-            report.retries.update(source_of[place] for place in due)
+        for shard, waiting in retries.items():
+            report.retries.update(source_of[place] for place in waiting.values())
+            if waiting:
+                await self._store.erasure.make_due(shard, waiting)
             cleared = await self._store.erasure.clear_attempts(shard, source_of.keys())
             report.answers.update(source_of[place] for place in cleared)
 

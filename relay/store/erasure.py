@@ -54,17 +54,17 @@ class ErasureStore:
             args += (number, entity_id, old, new)
         return int(await self._swap(keys=keys, args=args)) if keys else 0
 
-    async def make_due(self, shard: int, places: AbstractSet[Place]) -> list[Place]:
-        """Have the holder of a shard look at the retries of these events now, which drops them: the place of each."""
-        key, found = self._keys.retries(shard), dict[bytes, Place]()
-        async for member, _ in self._client.zscan_iter(key, count=BATCH):
-            place = Waiting.parse(member).place
-            if place in places:
-                found[member] = place
-        if found:
-            await self._client.zadd(key, dict.fromkeys(found, await self._deliveries.now_ms()), xx=True)
-            await self._client.xadd(self._keys.ctl, {"k": "due", "v": shard}, maxlen=10_000)
-        return list(found.values())
+    async def retries(self, shard: int, places: AbstractSet[Place]) -> dict[str, Place]:
+        """The deliveries of these events that wait for another attempt, by name."""
+        members = [member async for member, _ in self._client.zscan_iter(self._keys.retries(shard), count=BATCH)]
+        found = {member.decode(): Waiting.parse(member).place for member in members}
+        return {name: place for name, place in found.items() if place in places}
+
+    async def make_due(self, shard: int, retries: Iterable[str]) -> None:
+        """Have the holder of a shard look at these now: it drops those of which the event was erased."""
+        due = dict.fromkeys(retries, await self._deliveries.now_ms())
+        await self._client.zadd(self._keys.retries(shard), due, xx=True)
+        await self._client.xadd(self._keys.ctl, {"k": "due", "v": shard}, maxlen=10_000)
 
     async def drop_dead(self, subscriber_id: str, places: Sequence[Place]) -> list[Place]:
         """Take the dead letters of these events out; those that were there."""
