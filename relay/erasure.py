@@ -77,10 +77,11 @@ class Erasure:
             await self._store.log.announce("forget", report.pseudonym)
             entries = await self._find(search)
             subscribers = await self._store.registry.all()
-            if entries:
-                await self._stop(entries, subscribers, report)
+            waiting = await self._stop(entries, subscribers, report) if entries else {}
             rest = [one for at in range(0, len(entries), BATCH) for one in await self._drop(entries[at : at + BATCH])]
             report.events.update(entry.source for entry in entries)
+            for shard, retries in waiting.items():  # last: whoever looks at them now sees that they were erased
+                await self._store.erasure.make_due(shard, retries)
             report.filters = [one.id for one in subscribers if user_id in one.filter.user_ids]
             rid = not rest or await self._store.erasure.rewrite_log(COPIED)
             report.on_disk = await self._store.disk.want() and rid
@@ -108,8 +109,13 @@ class Erasure:
             await asyncio.sleep(0)  # much of a long log may be read already: let others have their turn
         return found
 
-    async def _stop(self, entries: Sequence[Entry], subscribers: Sequence[Subscriber], report: Report) -> None:
-        """Have every replica send none of these any more, then clear what was noted of their deliveries."""
+    async def _stop(
+        self, entries: Sequence[Entry], subscribers: Sequence[Subscriber], report: Report
+    ) -> dict[int, Iterable[str]]:
+        """Have every replica send none of these any more, then clear what was noted of their deliveries.
+
+        Returns the retries among these, by shard.
+        """
         source_of = {entry.place: entry.source for entry in entries}
         places = list(source_of)
         retries = {shard: await self._store.erasure.retries(shard, source_of.keys()) for shard in range(SHARDS)}
@@ -122,10 +128,9 @@ class Erasure:
                 report.dead_letters.update(source_of[place] for place in dead)
         for shard, waiting in retries.items():
             report.retries.update(source_of[place] for place in waiting.values())
-            if waiting:
-                await self._store.erasure.make_due(shard, waiting)
             cleared = await self._store.erasure.clear_attempts(shard, source_of.keys())
             report.answers.update(source_of[place] for place in cleared)
+        return {shard: waiting for shard, waiting in retries.items() if waiting}
 
     async def _drop(self, entries: Sequence[Entry]) -> Sequence[Entry]:
         await asyncio.sleep(0)

@@ -14,7 +14,7 @@ from relay.erasure import Erasure
 from relay.store.keys import SHARDS, shard_of
 from tests.helpers import wait_until
 from tests.service.rig import Hit, Rig, refuse
-from tests.store.minting import SOURCE
+from tests.store.minting import SOURCE, change, event
 
 GONE, OTHER = "learner-to-forget", "learner-who-stays"
 
@@ -210,3 +210,25 @@ async def test_an_erasure_that_was_cut_off_is_finished_by_the_next(rig: Rig, mon
     assert report.events == {SOURCE: 700}
     entries = await rig.store.log.after(START, await rig.store.log.end(), 2000)
     assert [entry.erased for entry in entries] == [True] * 1200 + [False] * 5
+
+
+async def test_what_waits_behind_an_erased_event_goes_on(rig: Rig) -> None:
+    """In a lane in which one entity's events keep their order, the erased ones leave it; the others come in order."""
+    await rig.subscribe("a", ordering="entity", retry_schedule_s=(0.3, 0.3, 0.3))
+    rig.hooks.behaviours["a"] = refuse
+    await rig.started()
+    users = [GONE, OTHER, GONE, *[OTHER] * 20, GONE]
+    events = [event(number, entity_id="one", user=user) for number, user in enumerate(users)]
+    held = await rig.store.leases.tick("minter", "poll", [SOURCE], (), ttl_ms=600_000)
+    changes = [(SOURCE, change("one", b"", b"1", *events))]
+    await rig.store.snapshots.mint(SOURCE, held.tokens[f"source.{SOURCE}"], 1, changes)
+    await wait_until(lambda: rig.hooks.hits["a"])
+    await rig_has_retries(rig, len(events))
+    report = await erasure(rig).erase(GONE)
+    assert (report.events[SOURCE], report.retries[SOURCE]) == (3, 3)
+    sent = len(rig.hooks.hits["a"])
+    rig.hooks.behaviours.clear()
+    kept = [one.id for one, user in zip(events, users, strict=True) if user == OTHER]
+    await rig.all_accepted("a", kept)
+    await rig.committed("a")
+    assert rig.hooks.order("a")[sent:] == kept
