@@ -7,7 +7,7 @@ confirmed is noticed at the next write or at the next beginning, and the tail is
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
-from relay.core.erasure import Pseudonyms, learner_in, learners_of, mentions
+from relay.core.erasure import Pseudonyms, learner_in, learners_of
 from relay.core.model import Change
 from relay.core.tail import Tail, outside
 from relay.store.snapshots import MAX_CHANGES, FencedError, Minted, SnapshotStore
@@ -75,15 +75,9 @@ class FencedWriter:
 
     def forget(self, pseudonym: str) -> None:
         """Keep nothing that speaks of a learner, so that it is never minted again."""
-        is_learner = mentions(self._names, pseudonym)
-
-        def speaks(change: Change) -> bool:
-            packed = (one for one in (change.expected, change.new) if one)
-            return any(is_learner(learner_in(one)) for one in packed) or any(
-                is_learner(user_id) for event in change.events for user_id in learners_of(event.payload)
-            )
-
-        self._tail.forget(speaks)
+        is_learner = self._names.test(pseudonym)
+        if is_learner is not None:
+            self._tail.forget(lambda change: any(map(is_learner, _learners(change))))
 
     async def mint_again(self, now: datetime) -> set[str]:
         """Repeat the tail; returns the entities that the store holds in a state which is not part of it.
@@ -107,3 +101,10 @@ class FencedWriter:
 def batches(changes: Sequence[Change]) -> Iterator[Sequence[Change]]:
     """The changes in portions of one mint each."""
     return (changes[at : at + MAX_CHANGES] for at in range(0, len(changes), MAX_CHANGES))
+
+
+def _learners(change: Change) -> set[str]:
+    """Everybody whom a change names, in its snapshots or in its events."""
+    stored = {learner_in(packed) for packed in (change.expected, change.new) if packed}
+    told = set[str]().union(*(learners_of(event.payload) for event in change.events))
+    return {one for one in stored if one is not None} | told

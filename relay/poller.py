@@ -63,6 +63,7 @@ class Poller:
         names: Pseudonyms | None = None,
     ) -> None:
         self._source = source
+        self._own_entity = f"source:{source.name}"
         self._store = store
         self._leases = leases
         self._clock = clock
@@ -98,14 +99,13 @@ class Poller:
     async def run(self) -> None:
         """Poll for ever, whenever the lease is held."""
         while True:
+            await self._forget()
             token = self._leases.source_token(self.name)
             if token is None:
                 self._writer.token = None
                 await first_of(None, self._leases.changed, self._forgetting.told)
-                await self._forget()
                 continue
             self._wake.clear()
-            await self._forget()
             await self._rest(await self._turn(token), token)
 
     async def _rest(self, until: float, token: int) -> None:
@@ -285,10 +285,6 @@ class Poller:
             meta[f"wm:{self.name}"] = watermark.isoformat()
         await self._writer.write((), meta)
         self._watermark = watermark
-
-    @property
-    def _own_entity(self) -> str:
-        return f"source:{self.name}"
 
     async def _tell_gap(self, start: datetime, end: datetime) -> None:
         if rfc3339(start) != self._health.gap_told():  # a poll that fails half-way meets it again

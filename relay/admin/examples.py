@@ -87,7 +87,7 @@ DELIVERY_SUMMARY: Final[dict[str, Any]] = {**_DELIVERY, "attempts": 1}
 DELIVERY: Final[dict[str, Any]] = {**_DELIVERY, "attempts": [ATTEMPT], "attempts_complete": True}
 
 ERASURE: Final[dict[str, Any]] = {
-    "pseudonym": "erased:3fb8c5de.k2q4rtn3mjd5xw6s7v2b4c5d6a",
+    "pseudonym": "erased:3fb8c5de.0f6ad1c29b7e4d5883aa61c07be2d94e",
     "sources": [
         {"source": "learnosity", "entities": 0, "events": 4, "retries": 1, "dead_letters": 0, "answers": 1},
         {"source": "lod", "entities": 2, "events": 7, "retries": 0, "dead_letters": 1, "answers": 3},

@@ -5,7 +5,6 @@ where the learner's id stood, so a row that shows the same learner still is no c
 is; the id itself does not come back as long as the learner is the same. What is compared is never what is stored.
 """
 
-import base64
 import hashlib
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -39,13 +38,18 @@ class Pseudonyms:
     def of(self, user_id: str) -> str:
         """The pseudonym of a learner; it is safe to log, and without the key it tells nothing."""
         name, key = next(iter(self._keys.items()))
-        return _made(name, key, user_id)
+        return f"{_MARK}{name}.{_digest(key, user_id).hex()}"
 
-    def is_of(self, pseudonym: str, user_id: str) -> bool | None:
-        """Whether a pseudonym is this learner's; None: nobody can say, its key was taken away."""
-        name = pseudonym.removeprefix(_MARK).partition(".")[0]
-        key = self._keys.get(name)
-        return None if key is None else _made(name, key, user_id) == pseudonym
+    def test(self, pseudonym: str) -> Callable[[str], bool] | None:
+        """A test for whether an id is of the learner with this pseudonym; None: its key was taken away.
+
+        It takes a microsecond: a replica asks it of everybody that it remembers.
+        """
+        name, _, digest = pseudonym.removeprefix(_MARK).partition(".")
+        if name not in self._keys:
+            return None
+        key, wanted = self._keys[name], bytes.fromhex(digest)
+        return lambda user_id: _digest(key, user_id) == wanted
 
 
 def pseudonyms(keyring: Keyring) -> Pseudonyms:
@@ -53,9 +57,8 @@ def pseudonyms(keyring: Keyring) -> Pseudonyms:
     return Pseudonyms(keyring.derived("pseudonyms"))
 
 
-def _made(name: str, key: bytes, user_id: str) -> str:
-    digest = hashlib.blake2b(user_id.encode("utf-8", "replace"), key=key, digest_size=_DIGEST_BYTES).digest()
-    return f"{_MARK}{name}.{base64.b32encode(digest).decode().rstrip('=').lower()}"
+def _digest(key: bytes, user_id: str) -> bytes:
+    return hashlib.blake2b(user_id.encode("utf-8", "replace"), key=key, digest_size=_DIGEST_BYTES).digest()
 
 
 class _Change(msgspec.Struct, rename={"from_": "from"}):
@@ -126,7 +129,8 @@ def unveil(stored: View, seen: View, at: int, names: Pseudonyms) -> View:
     pseudonym = stored[at]
     if not (isinstance(pseudonym, str) and pseudonym.startswith(_MARK)):
         return stored
-    same = seen[at] is not None and names.is_of(pseudonym, seen[at]) is not False
+    is_learner = names.test(pseudonym)
+    same = seen[at] is not None and (is_learner is None or is_learner(seen[at]))
     return _replaced(stored, at, seen[at] if same else ERASED)
 
 
@@ -147,15 +151,3 @@ def shown(entry: Entry) -> bytes:
     data = {"event_id": entry.event_id, "source": entry.source, "entity": {"id": entry.entity_id}, "erased": True}
     told_at = datetime.fromtimestamp(entry.place.ms / 1000, UTC)
     return _json({"type": entry.event_type, "timestamp": rfc3339(told_at), "data": data})
-
-
-def mentions(names: Pseudonyms, pseudonym: str) -> Callable[[str | None], bool]:
-    """A test for whether an id is the learner's; each id is hashed once."""
-    known: dict[str | None, bool] = {None: False}
-
-    def test(user_id: str | None) -> bool:
-        if user_id not in known:
-            known[user_id] = names.is_of(pseudonym, user_id or "") is True
-        return known[user_id]
-
-    return test

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from relay.core.diff import is_older, pack, transitions, unpack
-from relay.core.erasure import Pseudonyms, forgotten, mentions, unveil, veil
+from relay.core.erasure import Pseudonyms, forgotten, unveil, veil
 from relay.core.errors import InvalidRecordError
 from relay.core.events import build
 from relay.core.model import Change, Family, Observation, Record, Snapshot, View
@@ -148,12 +148,12 @@ class Memory:
 
     def forget(self, pseudonym: str) -> None:
         """Put the pseudonym in the place of its learner, exactly as it was done in the store."""
-        at = self._family.learner_at
-        if at is None:
+        at, is_learner = self._family.learner_at, self._names.test(pseudonym)
+        if at is None or is_learner is None:
             return
-        is_learner = mentions(self._names, pseudonym)
         for known in self._known.values():
-            if is_learner(known.snapshot.view[at]):
+            user_id = known.snapshot.view[at]
+            if user_id is not None and is_learner(user_id):
                 known.stored = forgotten(known.stored, pseudonym)
                 known.snapshot = unpack(known.stored, self._family)
                 known.doubtful = None
