@@ -89,10 +89,14 @@ async def build(
     pollers = {name: _poller(basis, name, source, leases, names) for name, source in sources.items()}
     attempter = await _attempter(basis, stack)
 
+    durable = Durable(store.log, wait_replicas(settings))
+    tail = FeedTail(store.log, durable, basis.metrics)
+
     def on_control(kind: str, value: str) -> None:
         if kind == "poll" and value in pollers:
             pollers[value].poll_now()
         elif kind == "forget":
+            tail.forget()
             for poller in pollers.values():
                 poller.forget(value)
 
@@ -122,8 +126,6 @@ async def build(
         keep_attempts_s=settings.retention.attempts_s,
     )
     draining = asyncio.Event()
-    durable = Durable(store.log, wait_replicas(settings))
-    tail = FeedTail(store.log, durable, basis.metrics)
     applications = [("RELAY_OPS_LISTEN", settings.ops_listen, _ops(basis, leases, draining))]
     if "api" in roles:
         applications.append(("RELAY_LISTEN", settings.listen, _admin(basis, keyring, attempter, durable, tail)))
