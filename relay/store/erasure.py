@@ -13,6 +13,8 @@ from relay.store.scripts import Client, Scripts, register
 STATE_BATCH = 128
 """Buckets of snapshots that are read at once, about 12,000 entities at the design's size."""
 BATCH = 500
+GROUPS = 50
+"""Groups of attempts at once, of up to about a hundred each."""
 REACH_MS = 2000
 _KNOWN_BY = ("wm:", "status:")
 _BODY = "a"
@@ -81,12 +83,12 @@ class ErasureStore:
         start, changed, cleared = f"{min(places).ms}-0", dict[str, bytes](), list[Place]()
         wanted = {str(place): place for place in places}
         while True:
-            (groups,) = await self._deliveries.read_attempts([(shard, start)], BATCH, newest_first=False)
+            (groups,) = await self._deliveries.read_attempts([(shard, start)], GROUPS, newest_first=False)
             for at, group in groups:
                 if hit := [wanted[one.place] for one in group if one.body and one.place in wanted]:
                     cleared += hit
                     changed[str(at)] = _pack([without_answer(one) if one.place in wanted else one for one in group])
-            if len(groups) < BATCH:
+            if len(groups) < GROUPS:
                 break
             start = f"({groups[-1][0]}"
         if changed:
