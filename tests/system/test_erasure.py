@@ -18,15 +18,15 @@ LABS = {4001: GONE, 4002: OTHER}
 
 
 @asynccontextmanager
-async def echo(seen: list[bytes]) -> AsyncIterator[str]:
-    """A subscriber that refuses everything and answers with what it was sent."""
+async def echo(seen: list[bytes], well: asyncio.Event) -> AsyncIterator[str]:
+    """A subscriber that answers with what it was sent, and refuses it until it is well."""
 
-    async def refuse(request: web.Request) -> web.Response:
+    async def answer(request: web.Request) -> web.Response:
         seen.append(await request.read())
-        return web.Response(status=500, body=seen[-1])
+        return web.Response(status=200 if well.is_set() else 500, body=seen[-1])
 
     application = web.Application()
-    application.router.add_post("/", refuse)
+    application.router.add_post("/", answer)
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -57,13 +57,13 @@ async def test_a_learner_is_erased_everywhere(
     tmp_path: Path, upstream: Sandbox, settings: dict[str, Any], receiver: Receiver
 ) -> None:
     """No file and no answer holds the learner any more, no event comes again, and the next one has the next number."""
-    seen: list[bytes] = []
+    seen, well = list[bytes](), asyncio.Event()
     for number, learner in LABS.items():
         upstream.lod.put(number, CompletionStatus=3, UserId=learner)
         upstream.learnosity.put(f"session-{number}", status="Incomplete", user_id=learner)
-    data_dir, schedule = tmp_path / "data", {**settings, "RELAY_RETRY__SCHEDULE_S": [2.0] * 8}
+    data_dir, schedule = tmp_path / "data", {**settings, "RELAY_RETRY__SCHEDULE_S": [4.0] * 8}
     async with (
-        echo(seen) as echo_url,
+        echo(seen, well) as echo_url,
         relay(data_dir, settings=schedule) as first,
         relay(data_dir, settings=schedule) as second,
     ):
@@ -79,10 +79,11 @@ async def test_a_learner_is_erased_everywhere(
 
         report = await second.call("DELETE", f"/v1/users/{GONE}")
         sent = len(seen)
+        well.set()
         counts = {one["source"]: (one["entities"], one["events"]) for one in report["sources"]}
         assert counts == {"lod": (1, 1), "learnosity": (0, 1)}
         assert sum(one["retries"] for one in report["sources"]) == 2
-        assert sum(one["answers"] for one in report["sources"]) == 2
+        assert sum(one["answers"] for one in report["sources"]) >= 2
         assert report["on_disk_by"] is not None
         await wait_until(lambda: not files_with(data_dir, GONE), 15)
         assert files_with(data_dir, OTHER)
@@ -91,7 +92,7 @@ async def test_a_learner_is_erased_everywhere(
         assert (erased["type"], erased["data"]["erased"]) == ("lab.submitted", True)
         assert kept["data"]["user_id"] == OTHER
         await asyncio.gather(*(one.call("POST", "/v1/sources/lod/poll") for one in (first, second)))
-        await wait_until(lambda: len(seen) >= sent + 2, 15, what="the other learner's retries")
+        await wait_until(lambda: len(seen) >= sent + 2, 20, what="the other learner's retries")
         assert not any(GONE.encode() in body for body in seen[sent:])
         assert len(receiver.events) == 4
 
