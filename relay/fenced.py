@@ -7,6 +7,7 @@ confirmed is noticed at the next write or at the next beginning, and the tail is
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
+from relay.core.erasure import Pseudonyms, learner_in, learners_of
 from relay.core.model import Change
 from relay.core.tail import Tail, outside
 from relay.store.snapshots import MAX_CHANGES, FencedError, Minted, SnapshotStore
@@ -19,7 +20,10 @@ class ConflictError(Exception):
 class FencedWriter:
     """The writes of one source's holder; `keep_entities` is how long an entity is remembered that has ended."""
 
-    def __init__(self, store: SnapshotStore, source: str, keep_entities: timedelta) -> None:
+    def __init__(
+        self, store: SnapshotStore, source: str, keep_entities: timedelta, names: Pseudonyms | None = None
+    ) -> None:
+        self._names = names or Pseudonyms()
         self._store = store
         self._source = source
         self._keep_entities = keep_entities
@@ -69,6 +73,12 @@ class FencedWriter:
         self._tail.extend(done, now)
         return done
 
+    def forget(self, pseudonym: str) -> None:
+        """Keep nothing that speaks of a learner, so that it is never minted again."""
+        is_learner = self._names.test(pseudonym)
+        if is_learner is not None:
+            self._tail.forget(lambda change: any(map(is_learner, _learners(change))))
+
     async def mint_again(self, now: datetime) -> set[str]:
         """Repeat the tail; returns the entities that the store holds in a state which is not part of it.
 
@@ -91,3 +101,10 @@ class FencedWriter:
 def batches(changes: Sequence[Change]) -> Iterator[Sequence[Change]]:
     """The changes in portions of one mint each."""
     return (changes[at : at + MAX_CHANGES] for at in range(0, len(changes), MAX_CHANGES))
+
+
+def _learners(change: Change) -> set[str]:
+    """Everybody whom a change names, in its snapshots or in its events."""
+    stored = {learner_in(packed) for packed in (change.expected, change.new) if packed}
+    told = set[str]().union(*(learners_of(event.payload) for event in change.events))
+    return {one for one in stored if one is not None} | told

@@ -1,7 +1,7 @@
-"""Retention: events, attempts and dead letters that have outlived it are removed. One replica at a time does it.
+"""Retention: what has outlived it is removed (events, attempts, dead letters), and the disk rid of what was erased.
 
 A dead letter is listed for as long after its death as an event is kept, so that nobody loses it in silence, and nothing
-that the relay writes for each event or delivery grows for ever.
+that the relay writes for each event or delivery grows for ever. One replica at a time keeps house.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ from relay.core.log import START, Entry, Place
 from relay.core.matching import matches
 from relay.leases import Leases
 from relay.store.deliveries import SHARD_CURSOR, DeliveryStore
+from relay.store.disk import Disk
 from relay.store.errors import STORE_ERRORS
 from relay.store.keys import SHARDS, shard_of
 from relay.store.log import TRIM_BATCH, LogStore
@@ -37,6 +38,7 @@ class Housekeeping:
         leases: Leases,
         *,
         registry: RegistryStore,
+        disk: Disk,
         keep_events_s: float,
         keep_attempts_s: float,
     ) -> None:
@@ -44,6 +46,7 @@ class Housekeeping:
         self._deliveries = deliveries
         self._leases = leases
         self._registry = registry
+        self._disk = disk
         self._keep_events_s = keep_events_s
         self._keep_attempts_s = keep_attempts_s
 
@@ -65,6 +68,7 @@ class Housekeeping:
                 if trimmed < TRIM_BATCH:
                     break
             await self._deliveries.drop_orphans(range(SHARDS))
+            await self._disk.turn()
             await self._deliveries.trim_attempts(range(SHARDS), now_ms - int(self._keep_attempts_s * 1000))
             await self._registry.trim_dead(before_ms)
         except STORE_ERRORS as error:

@@ -16,6 +16,7 @@ import structlog
 
 from relay.clock import Clock
 from relay.core.doubt import Doubt, Verdict
+from relay.core.erasure import Pseudonyms
 from relay.core.errors import FetchError
 from relay.core.events import rfc3339
 from relay.core.health import OWN, Health, health_change
@@ -23,6 +24,7 @@ from relay.core.memory import Digest, Memory
 from relay.core.model import Change, Observation
 from relay.core.retry import JITTER, poll_backoff_s
 from relay.fenced import ConflictError, FencedWriter, batches
+from relay.forgetting import Forgetting, first_of
 from relay.leases import Leases
 from relay.sources.base import Page, Source
 from relay.store.errors import STORE_ERRORS
@@ -58,8 +60,10 @@ class Poller:
         emit_first: bool,
         keep_entities_s: float,
         rng: random.Random,
+        names: Pseudonyms | None = None,
     ) -> None:
         self._source = source
+        self._own_entity = f"source:{source.name}"
         self._store = store
         self._leases = leases
         self._clock = clock
@@ -67,9 +71,11 @@ class Poller:
         self._emit_first = emit_first
         self._keep = timedelta(seconds=keep_entities_s)
         self._rng = rng
+        self._names = names or Pseudonyms()
         self._wake = asyncio.Event()
-        self._writer = FencedWriter(store, source.name, self._keep)
-        self._memory = Memory(source.family, {})
+        self._forgetting = Forgetting()
+        self._writer = FencedWriter(store, source.name, self._keep, self._names)
+        self._memory = Memory(source.family, {}, self._names)
         self._watermark: datetime | None = None
         """As the store has confirmed it."""
         self._health = Health()
@@ -86,13 +92,18 @@ class Poller:
         """Do not wait for the interval to end."""
         self._wake.set()
 
+    def forget(self, pseudonym: str) -> None:
+        """Remember a learner no longer, whether the lease is held or not; done between two turns."""
+        self._forgetting.tell(pseudonym)
+
     async def run(self) -> None:
         """Poll for ever, whenever the lease is held."""
         while True:
+            await self._forget()
             token = self._leases.source_token(self.name)
             if token is None:
                 self._writer.token = None
-                await self._leases.changed.wait()
+                await first_of(None, self._leases.changed, self._forgetting.told)
                 continue
             self._wake.clear()
             await self._rest(await self._turn(token), token)
@@ -100,14 +111,13 @@ class Poller:
     async def _rest(self, until: float, token: int) -> None:
         """Wait for a time, a wake-up or the loss of this lease; a change of other leases ends no pause."""
         while (seconds := until - self._clock.monotonic()) > 0 and self._leases.source_token(self.name) == token:
-            waits = [asyncio.ensure_future(self._wake.wait()), asyncio.ensure_future(self._leases.changed.wait())]
-            try:
-                await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for wait in waits:
-                    wait.cancel()
+            await first_of(seconds, self._wake, self._leases.changed, self._forgetting.told)
+            await self._forget()
             if self._wake.is_set():
                 return
+
+    async def _forget(self) -> None:
+        await self._forgetting.settle(self._memory.forget, self._writer.forget)
 
     async def _turn(self, token: int) -> float:
         """Poll once; returns the monotonic time at which the next turn begins."""
@@ -149,7 +159,7 @@ class Poller:
         else:
             self._watermark = watermark
         stored = await self._store.load(self.name)
-        build = partial(Memory, self._source.family, stored)
+        build = partial(Memory, self._source.family, stored, self._names)
         self._memory = await asyncio.to_thread(build) if len(stored) > OFF_LOOP_ENTITIES else build()
         log.info("poll.loaded", source=self.name, entities=len(self._memory), first=self._watermark is None)
 
@@ -242,12 +252,8 @@ class Poller:
         await self._save(watermark)
 
     def _finished(self, started: datetime, total: Digest, seconds: float) -> None:
-        self._metrics.polls.labels(self.name, "ok").inc()
-        self._metrics.poll_seconds.labels(self.name).observe(seconds)
-        self._metrics.last_good_poll.labels(self.name).set(started.timestamp())
         fates = {"read": total.rows, "invalid": total.invalid.total(), "older": total.older}
-        for fate, rows in fates.items():
-            self._metrics.rows.labels(self.name, fate).inc(rows)
+        self._metrics.polled(self.name, started.timestamp(), seconds, fates)
         noteworthy = total.events or total.invalid or total.older
         (log.info if noteworthy else log.debug)(
             "poll.done",
@@ -279,10 +285,6 @@ class Poller:
             meta[f"wm:{self.name}"] = watermark.isoformat()
         await self._writer.write((), meta)
         self._watermark = watermark
-
-    @property
-    def _own_entity(self) -> str:
-        return f"source:{self.name}"
 
     async def _tell_gap(self, start: datetime, end: datetime) -> None:
         if rfc3339(start) != self._health.gap_told():  # a poll that fails half-way meets it again

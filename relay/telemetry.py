@@ -6,6 +6,7 @@ payloads, and tracebacks are written without local variables.
 
 import logging
 import sys
+from collections.abc import Mapping
 from typing import Any, Literal, TextIO
 
 import msgspec
@@ -94,3 +95,11 @@ class Metrics:
         self.leases = Gauge("relay_leases_held", "Leases that this replica holds.", ["kind"], registry=registry)
         self.streams = Gauge("relay_event_streams", "Streams of events that are open.", registry=registry)
         self.store_errors = Counter("relay_store_errors", "Store calls that failed.", registry=registry)
+
+    def polled(self, source: str, started_s: float, seconds: float, fates: Mapping[str, int]) -> None:
+        """Count a complete poll that began at this Unix time, and its rows by what became of them."""
+        self.polls.labels(source, "ok").inc()
+        self.poll_seconds.labels(source).observe(seconds)
+        self.last_good_poll.labels(source).set(started_s)
+        for fate, rows in fates.items():
+            self.rows.labels(source, fate).inc(rows)

@@ -15,6 +15,7 @@ from relay import __version__, identity
 from relay.admin import FeedTail, SourceInfo, admin_app, ops_app
 from relay.attempts import Attempter
 from relay.clock import Clock, SystemClock
+from relay.core.erasure import Pseudonyms, pseudonyms
 from relay.core.errors import ConfigError
 from relay.core.keyring import Keyring
 from relay.core.retry import highest_attempt
@@ -87,13 +88,22 @@ async def build(
         sources=list(sources),
         shards=range(SHARDS) if "deliver" in roles else (),
     )
-    pollers = {name: _poller(basis, name, source, leases) for name, source in sources.items()}
+    names = pseudonyms(keyring)
+    pollers = {name: _poller(basis, name, source, leases, names) for name, source in sources.items()}
     attempter = await _attempter(basis, stack)
+
+    durable = Durable(store.log, wait_replicas(settings))
+    tail = FeedTail(store.log, durable, basis.metrics)
 
     def on_control(kind: str, value: str) -> None:
         if kind == "poll" and value in pollers:
             pollers[value].poll_now()
-        replays.on_control(kind, value)
+        elif kind == "forget":
+            tail.forget()
+            for poller in pollers.values():
+                poller.forget(value)
+        else:
+            replays.on_control(kind, value)
 
     # Every replica follows the log's control stream, which is where "poll now" arrives; without the deliver role it
     # holds no shard and sends nothing.
@@ -118,12 +128,11 @@ async def build(
         store.deliveries,
         leases,
         registry=store.registry,
+        disk=store.disk,
         keep_events_s=settings.retention.events_s,
         keep_attempts_s=settings.retention.attempts_s,
     )
     draining = asyncio.Event()
-    durable = Durable(store.log, wait_replicas(settings))
-    tail = FeedTail(store.log, durable, basis.metrics)
     applications = [("RELAY_OPS_LISTEN", settings.ops_listen, _ops(basis, leases, draining))]
     if "api" in roles:
         applications.append(("RELAY_LISTEN", settings.listen, _admin(basis, keyring, attempter, durable, tail)))
@@ -148,7 +157,7 @@ async def _sources(basis: _Basis, stack: contextlib.AsyncExitStack) -> dict[str,
     return {name: build_source(name, one, session, basis.clock) for name, one in basis.settings.sources.items()}
 
 
-def _poller(basis: _Basis, name: str, source: Source, leases: Leases) -> Poller:
+def _poller(basis: _Basis, name: str, source: Source, leases: Leases, names: Pseudonyms) -> Poller:
     return Poller(
         source,
         basis.store.snapshots,
@@ -158,6 +167,7 @@ def _poller(basis: _Basis, name: str, source: Source, leases: Leases) -> Poller:
         emit_first=basis.settings.sources[name].first_poll == "emit",
         keep_entities_s=basis.settings.retention.entities_s,
         rng=basis.rng,
+        names=names,
     )
 
 

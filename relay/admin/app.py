@@ -30,11 +30,14 @@ from relay.admin.sources import SourceInfo, Sources
 from relay.admin.statistics import Statistics
 from relay.admin.stream import Streams
 from relay.admin.subscribers import Subscribers
+from relay.admin.users import Users
 from relay.attempts import Attempter
 from relay.clock import Clock
 from relay.core.addresses import Network, check_url
+from relay.core.erasure import pseudonyms
 from relay.core.keyring import Keyring
 from relay.durable import Durable
+from relay.erasure import Erasure
 from relay.store import Store
 
 ROUTES: Final = web.AppKey("routes", tuple[Route, ...])
@@ -79,6 +82,7 @@ def admin_app(
         SubscriberHealth(store, max_attempts, clock),
         Statistics(store.statistics, clock),
         Console(),
+        Users(Erasure(store, pseudonyms(keyring), [one.name for one in sources]), clock),
     )
     described = tuple(route for resource in resources for route in resource.routes())
     routes = (*described, *Description(described).routes())

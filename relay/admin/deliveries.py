@@ -56,7 +56,7 @@ class Deliveries:
                 problems=(404,),
             ),
             Route("GET", f"{path}/{{id}}", self._get, "Show a delivery with its attempts", {200: DeliveryOut}),
-            Route("POST", f"{path}/{{id}}/redeliver", self._redeliver, again, {202: RedeliveredOut}),
+            Route("POST", f"{path}/{{id}}/redeliver", self._redeliver, again, {202: RedeliveredOut}, problems=(410,)),
         )
 
     async def _list(self, request: web.Request) -> web.Response:

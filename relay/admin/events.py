@@ -8,7 +8,7 @@ from pydantic import model_validator
 
 from relay.admin.feed import EventOut, Feed, FeedCursor, FeedItem, Selection, item
 from relay.admin.pages import PageQuery, json_response, page_response
-from relay.admin.problems import not_found
+from relay.admin.problems import erased, not_found
 from relay.admin.requests import read_query
 from relay.admin.routes import Route
 
@@ -42,7 +42,7 @@ class Events:
                 page=True,
                 problems=(410,),
             ),
-            Route("GET", "/v1/events/{id}", self._get, "Show an event", {200: EventOut}),
+            Route("GET", "/v1/events/{id}", self._get, "Show an event", {200: EventOut}, problems=(410,)),
         )
 
     async def _list(self, request: web.Request) -> web.Response:
@@ -58,4 +58,6 @@ class Events:
         entry = await self._feed.find(request.match_info["id"])
         if entry is None:
             raise not_found("event")
+        if entry.erased:
+            raise erased()
         return json_response(msgspec.Raw(entry.payload))

@@ -86,6 +86,15 @@ _DELIVERY: Final[dict[str, Any]] = {
 DELIVERY_SUMMARY: Final[dict[str, Any]] = {**_DELIVERY, "attempts": 1}
 DELIVERY: Final[dict[str, Any]] = {**_DELIVERY, "attempts": [ATTEMPT], "attempts_complete": True}
 
+ERASURE: Final[dict[str, Any]] = {
+    "pseudonym": "erased:3fb8c5de.0f6ad1c29b7e4d5883aa61c07be2d94e",
+    "sources": [
+        {"source": "learnosity", "entities": 0, "events": 4, "retries": 1, "dead_letters": 0, "answers": 1},
+        {"source": "lod", "entities": 2, "events": 7, "retries": 0, "dead_letters": 1, "answers": 3},
+    ],
+    "subscribers_naming_user": [_SUBSCRIBER_ID],
+    "on_disk_by": "2026-11-21T17:03:00.123Z",
+}
 SOURCE: Final[dict[str, Any]] = {
     "name": "lod",
     "kind": "lod",

@@ -14,7 +14,7 @@ from relay.admin.explain_schema import EventExplained, ExplainQuery, Verdict, sh
 from relay.admin.feed import Feed
 from relay.admin.ledger import Found, Ledger
 from relay.admin.pages import NameCursor, decode_cursor, encode_cursor, json_response
-from relay.admin.problems import not_found
+from relay.admin.problems import erased, not_found
 from relay.admin.requests import read_query
 from relay.admin.routes import Route
 from relay.admin.waits import Waits
@@ -48,7 +48,7 @@ class Explain:
     def routes(self) -> Sequence[Route]:
         """Its part of the table."""
         summary, path = "Explain an event: how it was seen, who gets it and why not", "/v1/events/{id}/explain"
-        return (Route("GET", path, self._explain, summary, {200: EventExplained}, query=ExplainQuery),)
+        return (Route("GET", path, self._explain, summary, {200: EventExplained}, query=ExplainQuery, problems=(410,)),)
 
     async def _explain(self, request: web.Request) -> web.Response:
         query = read_query(request, ExplainQuery)
@@ -56,6 +56,8 @@ class Explain:
         entry = await self._feed.find(request.match_info["id"])
         if entry is None:
             raise not_found("event")
+        if entry.erased:
+            raise erased()
         subscribers = await self._subscribers(query.subscriber_id)
         rest = [one for one in subscribers if one.id > after]
         page = rest[: query.limit]

@@ -17,6 +17,7 @@ from relay.admin.fields import Described, Moment, example
 from relay.admin.pages import Count, NoQuery, decode_cursor, encode_cursor
 from relay.admin.problems import FieldError, ProblemError, invalid
 from relay.admin.subscriber_schema import Pattern
+from relay.core.erasure import shown
 from relay.core.log import Entry, Place
 from relay.core.matching import type_matches
 from relay.durable import Durable, Shown
@@ -125,13 +126,13 @@ class Feed:
 
     async def scan(self, selection: Selection, start: Place | None, limit: int) -> Portion:
         """Up to `limit` matching events after a place (None: from the oldest); `ProblemError` where that is gone."""
-        shown = await self.shown()
-        if start is not None and start > shown.last:
+        extent = await self.shown()
+        if start is not None and start > extent.last:
             raise ProblemError("cursor-expired", BEYOND)
-        place = begin = shown.trimmed if start is None else start
+        place = begin = extent.trimmed if start is None else start
         found: list[Entry] = []
         for _ in range(SCAN // _CHUNK):
-            chunk, trimmed = await self._log.kept_after(place, shown.end, _CHUNK)
+            chunk, trimmed = await self._log.kept_after(place, extent.end, _CHUNK)
             if trimmed > place and not (start is None and place == begin):
                 if place != begin:
                     break  # the next page tells of it
@@ -160,4 +161,4 @@ def cursor_at(place: Place) -> str:
 
 def item(entry: Entry) -> dict[str, Any]:
     """An event with its place in the feed."""
-    return {**_decode_parts(entry.payload), "cursor": cursor_at(entry.place)}
+    return {**_decode_parts(shown(entry)), "cursor": cursor_at(entry.place)}

@@ -145,14 +145,15 @@ class FeedTail:
         if self._end is None:
             await self._begin()
             return
-        news = await self._store.wait(self._end, None, block_ms=BLOCK_MS, count=BATCH)
+        end = self._end
+        news = await self._store.wait(end, None, block_ms=BLOCK_MS, count=BATCH)
         if not self._followers:
             self.forget()
         elif news.entries:
-            if await self._durable.wait(news.entries[-1].place):
-                self._take(news.entries)
-            else:
+            if not await self._durable.wait(news.entries[-1].place):
                 self.forget()
+            elif self._end == end:  # else it was told to forget meanwhile, and begins anew
+                self._take(news.entries)
 
     async def _begin(self) -> None:
         followers = list(self._followers)  # who comes from now on has asked where the end is itself

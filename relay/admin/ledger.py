@@ -141,6 +141,8 @@ class Ledger:
         if wanted and passed and await self._forgotten(subscriber, entry.place):
             history = replace(history, complete=False)
         status = judge(state, entry.place, history, wanted=wanted)
+        if status == "pending" and entry.erased:
+            status = "cancelled"
         if status is None or (subscriber is None and status == "pending"):
             return None
         due = state.waiting_until_ms if status == "pending" else None

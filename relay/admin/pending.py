@@ -75,7 +75,9 @@ class Pending:
                 if len(found) == limit:
                     return found, cursor
                 cursor = RetryCursor(due, str(one))
-                if one.subscriber_id in ids and entry is not None and only.admit_event(entry.event_type, entry.place):
+                if one.subscriber_id not in ids or entry is None or entry.erased:
+                    continue
+                if only.admit_event(entry.event_type, entry.place):
                     found.append(_seen(one.subscriber_id, entry, one.attempt_no - 1, due))
             if len(batch) < CHUNK:
                 return found, None

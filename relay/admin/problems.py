@@ -22,6 +22,7 @@ KINDS: Final[Mapping[str, tuple[int, str]]] = {
     "body-timeout": (408, "The body did not arrive in time"),
     "conflict": (409, "The request does not fit the current state"),
     "cursor-expired": (410, "The feed cannot be continued from there"),
+    "erased": (410, "It was erased"),
     "body-too-large": (413, "The body is too large"),
     "unsupported-media-type": (415, "The body is of a type that is not read here"),
     "invalid-input": (422, "The input is not valid"),
@@ -88,6 +89,11 @@ def invalid(*errors: FieldError) -> ProblemError:
 def not_found(what: str) -> ProblemError:
     """Something that was asked for by its id."""
     return ProblemError("not-found", f"there is no such {what}: it never existed, was deleted, or is kept no longer")
+
+
+def erased() -> ProblemError:
+    """An event of a learner who is forgotten."""
+    return ProblemError("erased", "what the event said was erased together with its learner; nothing can bring it back")
 
 
 def from_validation(error: ValidationError, known: Sequence[str] = ()) -> ProblemError:

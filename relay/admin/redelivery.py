@@ -12,7 +12,7 @@ from relay.admin.attempt_walk import Budget
 from relay.admin.dead_letters import Conditions, DeadLetters, LetterKey
 from relay.admin.ledger import DeliveryStatus, Found, Ledger
 from relay.admin.listing import take
-from relay.admin.problems import ProblemError
+from relay.admin.problems import ProblemError, erased
 from relay.core.log import SHELVED_MS, Attempt, Entry, Place, Waiting
 from relay.core.retry import Verdict
 from relay.core.subscriber import Subscriber
@@ -56,6 +56,8 @@ class Redelivery:
             subscriber = await self._store.registry.get(subscriber_id)
             if entry is None:
                 raise ProblemError("not-found", _GONE)
+            if entry.erased:
+                raise erased()
             found = await self._ledger.look_up(subscriber_id, entry, subscriber, Budget())
             if found is None:
                 raise ProblemError("not-found", _GONE)

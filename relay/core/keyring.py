@@ -2,6 +2,8 @@
 
 import base64
 import binascii
+import hashlib
+import hmac
 from collections.abc import Sequence
 
 from cryptography.exceptions import InvalidTag
@@ -22,6 +24,11 @@ class Keyring:
 
     def __init__(self, keys: Sequence[bytes]) -> None:
         self._ciphers = [AESGCM(key) for key in keys]
+        self._keys = tuple(keys)
+
+    def derived(self, purpose: str) -> list[bytes]:
+        """For each key of the ring one for another purpose, which gives nothing away of it."""
+        return [hmac.digest(key, purpose.encode(), hashlib.sha256) for key in self._keys]
 
     def seal(self, plain: str, owner_id: str, nonce: bytes) -> str:
         """Encrypt; `nonce` is `NONCE_BYTES` random bytes, never used twice."""

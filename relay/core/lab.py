@@ -88,6 +88,7 @@ class LabFamily:
         "ExamPassed",
         "TaskCompletePercent",
     )
+    learner_at = 2
 
     def __init__(self, *, progress: bool = False) -> None:
         self._progress = progress

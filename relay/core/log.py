@@ -1,6 +1,6 @@
 """Places in the event log, and what is read from it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import msgspec
@@ -51,6 +51,10 @@ class Entry:
     def erased(self) -> bool:
         """Whether what it said was erased, because it spoke of a learner who is to be forgotten."""
         return not self.payload
+
+    def without_payload(self) -> "Entry":
+        """The event as it is once it was erased."""
+        return replace(self, payload=b"", private=b"")
 
 
 class Attempt(msgspec.Struct, frozen=True, array_like=True):

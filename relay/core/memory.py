@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from relay.core.diff import is_older, pack, transitions, unpack
+from relay.core.erasure import Pseudonyms, forgotten, unveil, veil
 from relay.core.errors import InvalidRecordError
 from relay.core.events import build
 from relay.core.model import Change, Family, Observation, Record, Snapshot, View
@@ -78,8 +79,9 @@ class Digest:
 class Memory:
     """The entities of one source."""
 
-    def __init__(self, family: Family, stored: Mapping[str, bytes]) -> None:
+    def __init__(self, family: Family, stored: Mapping[str, bytes], names: Pseudonyms | None = None) -> None:
         self._family = family
+        self._names = names or Pseudonyms()
         self._known: dict[str, Known] = {}
         self._open = 0
         for entity_id, packed in stored.items():
@@ -144,6 +146,18 @@ class Memory:
         )
         return [change for change, _ in zip(old, range(limit), strict=False)]
 
+    def forget(self, pseudonym: str) -> None:
+        """Put the pseudonym in the place of its learner, exactly as it was done in the store."""
+        at, is_learner = self._family.learner_at, self._names.test(pseudonym)
+        if at is None or is_learner is None:
+            return
+        for known in self._known.values():
+            user_id = known.snapshot.view[at]
+            if user_id is not None and is_learner(user_id):
+                known.stored = forgotten(known.stored, pseudonym)
+                known.snapshot = unpack(known.stored, self._family)
+                known.doubtful = None
+
     def _put(self, entity_id: str, known: Known | None) -> None:
         """Remember one entity, or forget it."""
         former = self._known.pop(entity_id, None)
@@ -181,18 +195,26 @@ class Memory:
 
     def _change(self, known: Known | None, record: Record, seen: Observation, *, silent: bool) -> Change | None:
         seen_at_s = int(seen.true_at.timestamp())
-        if known is not None and record.view == known.snapshot.view:
+        snapshot, stored_view = self._compared(known, record.view)
+        if known is not None and snapshot is not None and record.view == snapshot.view:
             if seen_at_s - known.snapshot.seen_at_s < DAY_S:
                 return None
             fresh = known.snapshot._replace(seen_at_s=seen_at_s, marks=record.marks)
             return Change(record.entity_id, known.stored, pack(fresh), ())
         if known is None and silent:
             return Change(record.entity_id, b"", pack(Snapshot(0, seen_at_s, record.marks, record.view)), ())
-        snapshot = known.snapshot if known else None
         details = self._family.details(record)
         told = transitions(self._family, snapshot, record, details)
         after = min(known.seen_at, seen.at) if known else None  # a clock may have been set back
         events = tuple(build(transition, seen, details, after=after) for transition in told)
         sequence = (snapshot.sequence if snapshot else 0) + len(told)
-        new = pack(Snapshot(sequence, seen_at_s, record.marks, record.view))
+        new = pack(Snapshot(sequence, seen_at_s, record.marks, stored_view))
         return Change(record.entity_id, known.stored if known else b"", new, events)
+
+    def _compared(self, known: Known | None, view: View) -> tuple[Snapshot | None, View]:
+        """The snapshot that a view is compared with, and the view as it is to be stored."""
+        at = self._family.learner_at
+        if known is None or at is None or known.snapshot.view == view:
+            return known.snapshot if known else None, view
+        former = unveil(known.snapshot.view, view, at, self._names)
+        return known.snapshot._replace(view=former), veil(view, known.snapshot.view, former, at)

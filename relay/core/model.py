@@ -72,6 +72,11 @@ class Family(Protocol):
         """The upstream's names of the tracked fields, in the view's order."""
         ...
 
+    @property
+    def learner_at(self) -> int | None:
+        """Where in the view the learner's id stands; None: it is no part of it."""
+        ...
+
     def read(self, raw: bytes, now: datetime) -> Record:
         """Read one row; raises `InvalidRecordError` if it cannot be trusted."""
         ...

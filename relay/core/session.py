@@ -45,6 +45,7 @@ class SessionFamily:
 
     entity_kind = "session"
     fields = ("status", "dt_completed", "num_attempted")
+    learner_at = None
 
     def __init__(self, *, progress: bool = False) -> None:
         self._progress = progress

@@ -6,7 +6,7 @@ the chain as well.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from relay.core.model import Change
@@ -42,6 +42,13 @@ class Tail:
                 self._bytes += _size(change)
         while self._bytes > self._max_bytes or len(self._kept) > self._max_changes:
             self._bytes -= _size(self._kept.popleft()[1])
+
+    def forget(self, is_meant: Callable[[Change], bool]) -> None:
+        """Drop these changes, and with each all others of its entity: a chain with a hole is of no use."""
+        kept = tuple(self._kept)
+        entities = {change.entity_id for _, change in kept if is_meant(change)}
+        self._kept = deque(pair for pair in kept if pair[1].entity_id not in entities)
+        self._bytes = sum(_size(change) for _, change in self._kept)
 
     def since(self, start: datetime) -> list[Change]:
         """The changes that were committed from `start` on."""

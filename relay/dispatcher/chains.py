@@ -145,6 +145,10 @@ class Chains:
         """What waits in memory and holds the lane's position."""
         return [one for chain in self._chains.values() for one in chain.in_memory() if one.holds_cursor]
 
+    def in_memory(self) -> list[Item]:
+        """What waits here for its turn."""
+        return [one for chain in self._chains.values() for one in chain.in_memory()]
+
     def names(self) -> list[str]:
         """The retries that are parked, or wait in memory."""
         found = [str(one) for chain in self._chains.values() for one in chain.parked()]

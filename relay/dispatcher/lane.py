@@ -144,6 +144,10 @@ class Lane:
         self._retries.clear()
         return names
 
+    def items(self) -> tuple[Item, ...]:
+        """Everything in memory that nobody attempts yet."""
+        return (*self._fresh, *self._retries, *(self._chains.in_memory() if self._chains else ()))
+
     def wait_s(self, now: float) -> float | None:
         """Seconds until an attempt may begin: 0 now, None not before something else happens."""
         if self.paused or (self.breaker.is_open and self.breaker.probing):

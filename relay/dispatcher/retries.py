@@ -80,9 +80,10 @@ class Retries:
                 shard.group.done.add(retry)
             elif lane.unsorted:
                 continue  # it is looked for again once it is known who waits for whom
-            elif entry is None:  # the event outlived its retention and can no longer be sent
+            elif entry is None or entry.erased:  # the event has outlived its retention, or may not be sent any more
                 shard.group.done.add(retry)
-                shard.group.dead.append((lane.id, now_ms, one.place))
+                if entry is None:
+                    shard.group.dead.append((lane.id, now_ms, one.place))
                 lane.lost(one.place)
                 shard.touched.add(lane)
             elif not lane.wants_retries:

@@ -13,8 +13,10 @@ import structlog
 from relay.attempts import Attempter
 from relay.clock import Clock
 from relay.core.keyring import Keyring
+from relay.core.log import Place
 from relay.dispatcher.board import Board
 from relay.dispatcher.commits import Commits
+from relay.dispatcher.erased import Erased
 from relay.dispatcher.holdings import Holdings
 from relay.dispatcher.lane import PROBES
 from relay.dispatcher.notices import Notices
@@ -66,7 +68,10 @@ class Dispatcher:
         self._notices = Notices(
             store.registry, store.deliveries, clock, notice_after_s=notice_after_s, disable_after_s=disable_after_s
         )
-        self._workers = workers = Workers(board, attempter, leases, clock, metrics, rng, self._notices, self._tasks)
+        self._erased = Erased(board, clock)
+        self._workers = workers = Workers(
+            board, attempter, leases, clock, metrics, rng, self._notices, self._erased, self._tasks
+        )
         self._commits = Commits(board, store.deliveries, leases, clock, keep_attempts_s=keep_attempts_s)
         self._holdings = Holdings(
             board,
@@ -103,6 +108,7 @@ class Dispatcher:
             self._rests.turn,
             self._commits.turn,
             self._notices.turn,
+            self._erased.turn,
         )
         async with self._tasks as tasks:
             for turn in turns:
@@ -125,7 +131,9 @@ class Dispatcher:
         return PROBES if found[1].breaker.is_open else ROOM
 
     def _control(self, kind: str, value: str) -> None:
-        """A message from another part of the relay: deliveries of a shard were made due, or something for others."""
+        """A message from another part of the relay: events were erased, or deliveries made due, or what others know."""
+        if kind == "erased":
+            return self._erased.tell([Place.parse(place) for place in value.split()])
         if kind != "due":
             return self._tell_others(kind, value)
         shard = self._board.shards.get(int(value))

@@ -11,6 +11,7 @@ from relay.core.log import Attempt, Waiting
 from relay.core.outcome import Reply
 from relay.core.retry import GONE, Verdict
 from relay.dispatcher.board import Board
+from relay.dispatcher.erased import Erased
 from relay.dispatcher.item import Item
 from relay.dispatcher.lane import Lane
 from relay.dispatcher.notices import Notices
@@ -42,8 +43,10 @@ class Workers:
         metrics: Metrics,
         rng: random.Random,
         notices: Notices,
+        erased: Erased,
         tasks: asyncio.TaskGroup,
     ) -> None:
+        self._erased = erased
         self._board = board
         self._attempter = attempter
         self._leases = leases
@@ -91,7 +94,10 @@ class Workers:
                 if item is None:
                     break
                 lane.trial_at = None
-                await self._deliver(shard, lane, item)
+                if self._erased.holds(item):
+                    self._forgo(shard, lane, item)
+                else:
+                    await self._deliver(shard, lane, item)
                 if lane.hungry or lane.unsorted:
                     self._board.hungry.set()
         finally:
@@ -136,18 +142,29 @@ class Workers:
             lane.in_flight -= 1
             self._busy -= 1
             self._quiet.set()
+        attempt = self._erased.last_of(item, attempt)
         shard.finished(item)
         probe_failed = attempt.verdict == Verdict.HELD and item.probe and item.holds_cursor
         held = probe_failed and lane.hold(item, self._board.tail)
         if not held:
             lane.settle(item)
         if not lane.closed:  # else the delivery is gone with its subscriber
-            lane.ended(item, attempt.verdict, held=held)
+            lane.ended(item, Verdict.DELIVERED if self._erased.holds(item) else attempt.verdict, held=held)
             shard.touched.add(lane)
             self._note(shard, lane, item, attempt, held=held)
             self._judge(shard, lane, item, reply)
         self._board.dirty.set()
         self._make_room()
+
+    def _forgo(self, shard: Shard, lane: Lane, item: Item) -> None:
+        """Settle a delivery whose event was erased, without an attempt."""
+        if item.probe:
+            lane.breaker.probing = False
+        shard.finished(item)
+        lane.settle(item)
+        lane.ended(item, Verdict.DELIVERED, held=False)  # as far as those go that wait for it
+        shard.touched.add(lane)
+        self._board.dirty.set()
 
     def _judge(self, shard: Shard, lane: Lane, item: Item, reply: Reply) -> None:
         """Let the breaker know, and let the lane rest or go on accordingly."""
@@ -182,5 +199,5 @@ class Workers:
                 self._board.due.set()
         elif attempt.verdict == Verdict.DEAD:
             shard.group.dead.append((lane.id, now_ms, item.entry.place))
-        else:
+        elif attempt.verdict == Verdict.DELIVERED:
             self._metrics.delivery_seconds.observe(max(now_ms - item.entry.place.ms, 0) / 1000)

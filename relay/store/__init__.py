@@ -1,6 +1,8 @@
 """Everything that speaks Redis."""
 
 from relay.store.deliveries import DeliveryStore
+from relay.store.disk import Disk
+from relay.store.erasure import ErasureStore
 from relay.store.keys import Keys
 from relay.store.leases import LeaseStore
 from relay.store.log import LogStore
@@ -26,3 +28,5 @@ class Store:
         self.registry = RegistryStore(client, keys, scripts)
         self.replays = ReplayStore(client, keys, scripts)
         self.statistics = StatisticsStore(client, keys)
+        self.erasure = ErasureStore(client, keys, scripts, self.deliveries)
+        self.disk = Disk(client, keys)

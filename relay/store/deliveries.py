@@ -148,6 +148,7 @@ class DeliveryStore:
             self._keys.asked(shard),
             self._keys.dead(subscriber_id),
             self._keys.ctl,
+            self._keys.payloads,
         ]
         args: list[Any] = [subscriber_id, shard]
         for one in orders:

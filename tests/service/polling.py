@@ -126,8 +126,8 @@ class PollRig:
         return [(entry.event_type, entry.entity_id) for entry in await self.log()]
 
     async def data(self) -> list[dict[str, Any]]:
-        """The `data` of each event in the log."""
-        return [json.loads(entry.payload)["data"] for entry in await self.log()]
+        """The `data` of each event in the log that was not erased."""
+        return [json.loads(entry.payload)["data"] for entry in await self.log() if not entry.erased]
 
     async def watermark(self) -> datetime | None:
         """How far the source was read, as far as the store knows."""

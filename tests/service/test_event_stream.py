@@ -344,3 +344,20 @@ async def test_places_only_grow(redis_client: Redis) -> None:
         messages = await stream.take(300)
         assert [one.data["data"]["event_id"] for one in messages] == [one.event_id for one in minted]
         assert all(one.last_event_id != other.last_event_id for one, other in pairwise(messages))
+
+
+async def test_what_was_erased_is_not_told_from_memory(redis_client: Redis) -> None:
+    """A stream that begins before it gets the place only; one that has had it goes on, while the reader forgets."""
+    async with admin_api(redis_client) as api:
+        (first,) = await api.mint(1)
+        async with follow(api, after=first.event_id) as one:
+            gone, kept = [*await api.mint(1, user_id="learner-to-forget"), *await api.mint(1)]
+            assert await one.ids(2) == [gone.event_id, kept.event_id]
+            await api.store.erasure.erase([gone])
+            api.tail.forget()
+            async with follow(api, after=first.event_id) as other:
+                told = await other.take(2)
+            assert [message.data["data"].get("erased", False) for message in told] == [True, False]
+            assert "learner-to-forget" not in str(told)
+            later = await api.mint(2)
+            assert await one.ids(2) == [entry.event_id for entry in later]

@@ -20,7 +20,13 @@ async def test_what_a_lagging_subscriber_has_not_had_becomes_its_dead_letters(ri
     await rig.committed("well")
     store = rig.store
     keeper = Housekeeping(
-        store.log, store.deliveries, replica.leases, registry=store.registry, keep_events_s=0.0, keep_attempts_s=3600
+        store.log,
+        store.deliveries,
+        replica.leases,
+        registry=store.registry,
+        disk=store.disk,
+        keep_events_s=0.0,
+        keep_attempts_s=3600,
     )
     await asyncio.sleep(0.002)  # the last event is from an earlier millisecond
     await keeper._tidy()

@@ -1,11 +1,12 @@
 -- Send deliveries of one subscriber again: put each among the retries, due now, and wake the holder of its shard.
 --
 -- KEYS  1 subscribers   2 log   3 retries of its shard   4 when attempts were asked for   5 its dead letters   6 ctl
+--       7 payloads
 -- ARGV  subscriber, shard, then per delivery: place, kind, number
 --         'waiting'  the attempt with this number is due now
 --         'dead'     the dead letter is taken out, and a new round begins at attempt 1
 --         'settled'  a new round begins at attempt 1, if the last one was asked for at `number` ms (0 = there is none)
--- Returns  per delivery: 1 done, 2 due already, 0 it has changed meanwhile, -1 its event was trimmed; {} no such subscriber
+-- Returns  per delivery: 1 done, 2 due already, 0 it has changed meanwhile, -1 its event was trimmed or erased; {} no such subscriber
 --
 -- One step, so that a dead letter is never in two places nor in none. A repeat begins no second round: the first call
 -- took the dead letter or left its own time. All is read before anything is written.
@@ -19,7 +20,11 @@ local function waits(member)
   return due and (tonumber(due) <= now and 2 or 1)
 end
 local function decide(place, kind, number)
-  if #redis.call('XRANGE', KEYS[2], place, place) == 0 then return -1 end
+  local entry = redis.call('XRANGE', KEYS[2], place, place)[1]
+  if not entry then return -1 end
+  local inside = false
+  for k = 1, #entry[2], 2 do inside = inside or entry[2][k] == 'p' end
+  if not inside and redis.call('HEXISTS', KEYS[7], place) == 0 then return -1 end
   local dead = redis.call('ZSCORE', KEYS[5], place)
   if kind == 'waiting' then
     local member = subscriber .. '|' .. place .. '|' .. number
