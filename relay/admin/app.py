@@ -17,6 +17,7 @@ from relay.admin.explain import Explain
 from relay.admin.feed import Feed
 from relay.admin.feed_tail import FeedTail
 from relay.admin.health import SubscriberHealth
+from relay.admin.idempotency import Idempotency
 from relay.admin.ledger import Ledger
 from relay.admin.pages import NoQuery
 from relay.admin.ping import Ping
@@ -92,8 +93,10 @@ def admin_app(
         client_max_size=MAX_BODY_BYTES,
     )
     app[ROUTES] = routes
+    idempotency = Idempotency(store.idempotency, keyring)
     for route in app[ROUTES]:
-        handler = partial(_without_query, route.handler) if route.query is NoQuery else route.handler
+        handler = idempotency.wrap(route.handler) if route.method == "POST" else route.handler
+        handler = partial(_without_query, handler) if route.query is NoQuery else handler
         if route.method == "GET":
             app.router.add_get(route.path, handler)  # and HEAD
         else:

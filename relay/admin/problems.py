@@ -39,7 +39,7 @@ class FieldError:
     """One fault of the input."""
 
     pointer: str
-    """JSON Pointer into the body, or `/NAME` for a query parameter."""
+    """JSON Pointer into the body, or `/NAME` for a query parameter or a header."""
     detail: str
 
 
@@ -58,6 +58,11 @@ class ProblemError(RelayError):
         self.kind = kind
         self.errors = errors[:MAX_ERRORS]
         self.headers = headers or {}
+
+    @property
+    def status(self) -> int:
+        """Of the answer."""
+        return KINDS[self.kind][0]
 
     def response(self) -> web.Response:
         """The answer."""

@@ -19,17 +19,21 @@ PATCH_TYPES: Final = ("application/merge-patch+json", *JSON_TYPES)
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
+async def read_body(request: web.Request) -> bytes:
+    """The body's bytes, however often they are asked for; raises `ProblemError`."""
+    try:
+        async with asyncio.timeout(BODY_S):
+            return await request.read()
+    except TimeoutError:
+        raise ProblemError("body-timeout", f"send the whole body within {BODY_S:g} s") from None
+
+
 async def read_object(request: web.Request, media_types: Sequence[str] = JSON_TYPES) -> dict[str, Any]:
     """The body, a JSON object; raises `ProblemError`."""
     if request.content_type not in media_types or (request.charset or "utf-8").lower() != "utf-8":
         raise ProblemError("unsupported-media-type", f"send Content-Type: {media_types[0]}, in UTF-8")
     try:
-        async with asyncio.timeout(BODY_S):
-            raw = await request.read()
-    except TimeoutError:
-        raise ProblemError("body-timeout", f"send the whole body within {BODY_S:g} s") from None
-    try:
-        body = msgspec.json.decode(raw)
+        body = msgspec.json.decode(await read_body(request))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise ProblemError("malformed-json", "send one JSON object (RFC 8259)") from None
     if not isinstance(body, dict):

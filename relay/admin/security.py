@@ -18,6 +18,7 @@ from relay.admin.problems import ProblemError
 from relay.clock import Clock
 
 ACTOR: Final = web.RequestKey("actor", str)
+TOKEN_DIGEST: Final = web.RequestKey("token_digest", bytes)
 REQUEST_ID: Final = web.RequestKey("request_id", str)
 
 _REFUSALS: Final = 20
@@ -69,6 +70,7 @@ def authentication(tokens: Sequence[str], clock: Clock, public: Collection[str] 
                 headers = {"Retry-After": str(math.ceil(wait_s))}
                 raise ProblemError("too-many-refused-tokens", "wait, then send a valid token", headers=headers)
             raise _refused("the token is not one of RELAY_ADMIN_TOKENS (or of the admin-token file)")
+        request[TOKEN_DIGEST] = digest
         request[ACTOR] = digest.hex()[:_ACTOR_LENGTH]
         return await handler(request)
 

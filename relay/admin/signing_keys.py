@@ -61,6 +61,10 @@ class SigningKeys:
             log.warning("subscriber.secret_lost", subscriber=old.id, count=len(old.secrets) - len(readable))
         return msgspec.structs.replace(old, secrets=secrets), made.secret
 
+    def current(self, subscriber: Subscriber) -> str | None:
+        """The secret that signs; None for a key pair, or if no key of the ring opens it."""
+        return self._plain(subscriber, subscriber.secrets[0]) if subscriber.signature == "v1" else None
+
     def holds(self, subscriber: Subscriber, secret: SecretStr) -> bool:
         """Whether it is one of the secrets that sign."""
         wanted = secret.get_secret_value().encode()

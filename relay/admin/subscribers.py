@@ -8,6 +8,7 @@ import msgspec
 from aiohttp import web
 from pydantic import ValidationError
 
+from relay.admin.idempotency import SEED
 from relay.admin.merge_patch import merge, unknown_fields
 from relay.admin.pages import PageQuery, json_response, page_of
 from relay.admin.problems import FieldError, ProblemError, from_validation, invalid, not_found
@@ -83,7 +84,7 @@ class Subscribers:
             wanted = NewSubscriber.model_validate(body, context=UrlPolicy(self._normalise_url))
         except ValidationError as error:
             raise from_validation(error, names(NewSubscriber)) from None
-        subscriber_id = "sub_" + "".join(self._rng.choices(_ALPHABET, k=_ID_LENGTH))
+        subscriber_id = self._new_id(request)
         made = self._keys.first(subscriber_id, wanted.signature, wanted.secret)
         now = self._now()
         subscriber = Subscriber(
@@ -94,10 +95,26 @@ class Subscribers:
             updated_at=now,
             secrets=(made.stored,),
         )
-        await self._store.create(subscriber)
+        secret = made.secret
+        try:
+            await self._store.create(subscriber)
+        except ChangedMeanwhileError:  # an earlier try of this very request has registered it, and died
+            subscriber = await self._made_before(subscriber_id)
+            secret = self._keys.current(subscriber)
         audit(request, "subscriber.create", subscriber_id)
         location = f"/v1/subscribers/{subscriber_id}"
-        return json_response({**self._shown(subscriber), "secret": made.secret}, 201, Location=location)
+        return json_response({**self._shown(subscriber), "secret": secret}, 201, Location=location)
+
+    def _new_id(self, request: web.Request) -> str:
+        """Every try of a request with an idempotency key makes the same subscriber."""
+        rng = random.Random(request[SEED]) if SEED in request else self._rng
+        return "sub_" + "".join(rng.choices(_ALPHABET, k=_ID_LENGTH))
+
+    async def _made_before(self, subscriber_id: str) -> Subscriber:
+        subscriber = await self._store.get(subscriber_id)
+        if subscriber is None:
+            raise _contended()
+        return subscriber
 
     async def _list(self, request: web.Request) -> web.Response:
         query = read_query(request, PageQuery)

@@ -3,6 +3,7 @@
 from relay.store.deliveries import DeliveryStore
 from relay.store.disk import Disk
 from relay.store.erasure import ErasureStore
+from relay.store.idempotency import IdempotencyStore
 from relay.store.keys import Keys
 from relay.store.leases import LeaseStore
 from relay.store.log import LogStore
@@ -30,3 +31,4 @@ class Store:
         self.statistics = StatisticsStore(client, keys)
         self.erasure = ErasureStore(client, keys, scripts, self.deliveries)
         self.disk = Disk(client, keys)
+        self.idempotency = IdempotencyStore(keys, scripts)

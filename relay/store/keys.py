@@ -16,6 +16,7 @@
 | rq:<shard> | zset | deliveries waiting for their next attempt, by due time in ms |
 | att:<shard> | stream | attempts, packed |
 | att:<shard>:asked | zset | attempts that were asked for by hand, by the ms at which that was |
+| idem:<hash> | hash | a request with an idempotency key, and its answer; gone after a day |
 | dl:<subscriber> | zset | dead letters by time of death in ms |
 | replaying | hash | subscriber → the replay that runs for it |
 | rpl:<subscriber> | hash | replays: id → what was asked for, `id:at`, `id:matched`, `id:sent`, `id:end` |
@@ -93,6 +94,10 @@ class Keys:
     def replays(self, subscriber_id: str) -> str:
         """Replays of a subscriber."""
         return f"{self._prefix}rpl:{subscriber_id}"
+
+    def idempotency(self, record: str) -> str:
+        """A request with an idempotency key."""
+        return f"{self._prefix}idem:{record}"
 
     def dead(self, subscriber_id: str) -> str:
         """Dead letters of a subscriber."""

@@ -43,6 +43,8 @@ class Scripts:
         self.mint = self._script("mint")
         self.commit = self._script("commit")
         self.register = self._script("register")
+        self.begin = self._script("begin")
+        self.finish = self._script("finish")
 
     def _script(self, name: str) -> Script:
         registered = register(self._client, name, flags=self.flags)

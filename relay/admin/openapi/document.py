@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from relay import __version__
+from relay.admin.idempotency import HEADER, KEY_PATTERN
 from relay.admin.openapi.operations import operation, tag, uses
 from relay.admin.openapi.problems import PROBLEM, problem_responses
 from relay.admin.openapi.schemas import Schemas
@@ -25,10 +26,30 @@ that.
 it; none repeats what was sent. An unknown field, or an unknown or repeated query parameter, is refused, not ignored. A
 method that a path does not have is answered with 405 and `Allow`.
 
+**Repeating.** A POST with an `Idempotency-Key` is carried out once: whoever repeats it within a day, with the same
+token, key and body, gets the first answer again, with `Idempotency-Replayed: true`. While it is under way that is 409
+with `Retry-After`; the same key with another body is 422. Refused requests (4xx) leave their key free; after a 5xx, or
+no answer at all, repeat with the same key.
+
 **Times** are RFC 3339 in UTC with `Z`. Every answer carries `X-Request-Id`, which the relay's log has too; send one of
 your own (up to 64 letters, digits, `.`, `_`, `-`) and it is kept.
 """
+_KEY: Final = {
+    "name": HEADER,
+    "in": "header",
+    "required": False,
+    "description": "The same for every try of one request, new for every other.",
+    "schema": {"type": "string", "pattern": f"^{KEY_PATTERN}$"},
+}
 _HEADERS: Final = {
+    "Replayed": {
+        "description": "The answer is that of an earlier request with this `Idempotency-Key`.",
+        "schema": {"type": "string", "const": "true"},
+    },
+    "RetryAfterIfUnderWay": {
+        "description": "Seconds after which to try again, if a request with this `Idempotency-Key` is under way.",
+        "schema": {"type": "integer", "minimum": 1},
+    },
     "RequestId": {"description": "The request's name in the relay's log.", "schema": {"type": "string"}},
     "Location": {
         "description": "Path of what was made.",
@@ -67,7 +88,7 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
         "components": {
             "schemas": {"Problem": PROBLEM, **_used(schemas, paths)},
             "responses": problem_responses(),
-            "parameters": webhook_parameters(),
+            "parameters": {"IdempotencyKey": _KEY, **webhook_parameters()},
             "headers": _HEADERS,
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer", "description": "One of `RELAY_ADMIN_TOKENS`."}

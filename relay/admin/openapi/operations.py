@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
+from relay.admin.idempotency import REPLAYED
 from relay.admin.openapi.problems import problem_ref
 from relay.admin.openapi.schemas import Schemas, Use, parameter_schema
 from relay.admin.requests import JSON_TYPES, PATCH_TYPES
@@ -18,8 +19,10 @@ from relay.admin.routes import Route
 _PARAMETER: Final = re.compile(r"\{(\w+)\}")
 _ALWAYS: Final = (422, 500)
 _WITH_TOKEN: Final = (401, 429, 503)
-_WITH_BODY: Final = (400, 408, 413, 415)
 _VERBS_OF_ONE: Final = {"GET": "get", "DELETE": "cancel"}
+_WITH_BODY: Final = (400, 415)
+_WITH_KEY: Final = (408, 409, 413)
+"""With an idempotency key a body is read, whether or not it is asked for."""
 _VERBS: Final = {"GET": "get", "POST": "create", "PATCH": "update", "PUT": "replace", "DELETE": "delete"}
 
 
@@ -44,7 +47,8 @@ def operation(route: Route, schemas: Schemas) -> dict[str, Any]:
     }
     if text := inspect.getdoc(route.handler):
         described["description"] = text
-    if parameters := [*_path_parameters(route), *_query_parameters(route, schemas)]:
+    key = [{"$ref": "#/components/parameters/IdempotencyKey"}] if route.method == "POST" else []
+    if parameters := [*_path_parameters(route), *_query_parameters(route, schemas), *key]:
         described["parameters"] = parameters
     if route.body is not None:
         described["requestBody"] = _body(route, schemas)
@@ -82,7 +86,7 @@ def problem_statuses(route: Route) -> Sequence[int]:
     found.update(() if route.public else _WITH_TOKEN)
     found.update(() if route.body is None else _WITH_BODY)
     found.update((404,) if "{" in route.path else ())
-    found.update((409,) if route.method == "POST" else ())
+    found.update(_WITH_KEY if route.method == "POST" else (408, 413) if route.body else ())
     return sorted(found)
 
 
@@ -149,6 +153,8 @@ def _answers(route: Route, schemas: Schemas) -> dict[str, Any]:
         headers = {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}}
         if status == HTTPStatus.CREATED:
             headers["Location"] = {"$ref": "#/components/headers/Location"}
+        if route.method == "POST":
+            headers[REPLAYED] = {"$ref": "#/components/headers/Replayed"}
         answer: dict[str, Any] = {"description": HTTPStatus(status).phrase, "headers": headers}
         if model is not None:
             schema = schemas.page(model) if route.page else schemas.of(model, "serialization")

@@ -8,6 +8,7 @@ from relay.admin.problems import KINDS, MEDIA_TYPE
 _HEADERS: Final[Mapping[int, dict[str, Any]]] = {
     401: {"WWW-Authenticate": {"description": "How to send a token.", "schema": {"type": "string"}, "required": True}},
     405: {"Allow": {"description": "The methods that are allowed.", "schema": {"type": "string"}, "required": True}},
+    409: {"Retry-After": {"$ref": "#/components/headers/RetryAfterIfUnderWay"}},
     429: {"Retry-After": {"$ref": "#/components/headers/RetryAfter"}},
     503: {"Retry-After": {"$ref": "#/components/headers/RetryAfter"}},
 }

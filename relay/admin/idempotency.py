@@ -1,0 +1,155 @@
+"""`Idempotency-Key` on every POST: a request that is repeated is carried out once, and answered as the first time.
+
+The header is that of draft-ietf-httpapi-idempotency-key-header.
+
+- The answer of a request that was carried out (2xx) is kept for a day from its first try, sealed: it may hold a new
+  secret. A repeat gets it with `Idempotency-Replayed: true`.
+- A refused request (4xx) has changed nothing. Its key is free again, for the mended body too.
+- One that failed (5xx), or whose relay died, may have changed something. The repeat is carried out with the same
+  *seed*: what a handler makes an id of, so that it finds what the try before has made.
+- While it is under way, on any replica, a repeat gets 409 with `Retry-After`. The record is held on to by renewing it,
+  so that of a relay that died it is free within `HOLD_S`.
+
+Keys belong to a token, a method and a path. What stands in the store tells neither the key nor the body: both are
+hashed, the body with the token's digest, which is not there.
+"""
+
+import asyncio
+import hashlib
+import hmac
+import math
+import os
+import re
+import secrets
+from contextlib import suppress
+from functools import partial
+from typing import Final
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from relay.admin.problems import FieldError, ProblemError, invalid
+from relay.admin.requests import read_body
+from relay.admin.routes import Handler
+from relay.admin.security import REQUEST_ID, TOKEN_DIGEST
+from relay.core.keyring import NONCE_BYTES, Keyring, UnreadableSecretError
+from relay.store.errors import STORE_ERRORS
+from relay.store.idempotency import IdempotencyStore
+
+HEADER: Final = "Idempotency-Key"
+REPLAYED: Final = "Idempotency-Replayed"
+KEY_PATTERN: Final = r"[\x21-\x7e]{1,255}"
+TTL_S: Final = 86_400
+HOLD_S: Final = 10.0
+"""A request is taken to have died when nobody has said for so long that it is under way."""
+MAX_ANSWER_BYTES: Final = 64 * 1024
+SEED: Final = web.RequestKey("idempotency_seed", str)
+"""Of a request with a key: the same for every try."""
+
+_SUCCESS: Final = range(200, 300)
+_SERVER_ERROR: Final = 500
+_DONE: Final = (
+    "it was carried out, but its answer was too large to keep, or cannot be read any more: look at what it made"
+)
+
+log = structlog.get_logger()
+
+
+class _Answer(msgspec.Struct, array_like=True):
+    """What is kept; no body: it was too large."""
+
+    status: int
+    headers: dict[str, str]
+    body: str | None
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(_Answer).decode
+
+
+class Idempotency:
+    """Wraps handlers."""
+
+    def __init__(self, store: IdempotencyStore, keyring: Keyring) -> None:
+        self._store = store
+        self._keyring = keyring
+
+    def wrap(self, handler: Handler) -> Handler:
+        """A handler that honours the key, if a request has one."""
+        return partial(self._handle, handler)
+
+    async def _handle(self, handler: Handler, request: web.Request) -> web.StreamResponse:
+        given = request.headers.getall(HEADER, [])
+        if not given:
+            return await handler(request)
+        if len(given) > 1 or not re.fullmatch(KEY_PATTERN, given[0]):
+            raise invalid(FieldError(f"/{HEADER}", "must be one key of 1 to 255 visible ASCII characters"))
+        record, fingerprint = _names(request, given[0], await read_body(request))
+        owner = secrets.token_hex(16)
+        begin = await self._store.begin(record, fingerprint, owner, hold_ms=int(HOLD_S * 1000), ttl_ms=TTL_S * 1000)
+        if begin.kind == "answered":
+            return self._replayed(record, begin.answer)
+        if begin.kind == "under way":
+            wait = {"Retry-After": str(math.ceil(begin.wait_ms / 1000))}
+            raise ProblemError("conflict", "a request with this Idempotency-Key is under way: wait", headers=wait)
+        if begin.kind == "other":
+            raise invalid(FieldError(f"/{HEADER}", "was used with another body: send a new key, or the same body"))
+        request[SEED] = begin.seed
+        response = await self._carried_out(handler, request, record, owner)
+        await self._keep(response, request, record, owner)
+        return response
+
+    async def _carried_out(self, handler: Handler, request: web.Request, record: str, owner: str) -> web.StreamResponse:
+        keeper = asyncio.create_task(self._hold(record, owner))
+        try:
+            return await handler(request)
+        except (ProblemError, web.HTTPException) as error:
+            # A store that is away leaves the record as it is: it is free when nobody holds on to it any more.
+            with suppress(*STORE_ERRORS):
+                finish = self._store.refuse if error.status < _SERVER_ERROR else self._store.fail
+                await finish(record, owner)
+            raise
+        except Exception:
+            with suppress(*STORE_ERRORS):
+                await self._store.fail(record, owner)
+            raise
+        finally:
+            keeper.cancel()
+            await asyncio.gather(keeper, return_exceptions=True)
+
+    async def _hold(self, record: str, owner: str) -> None:
+        while True:
+            await asyncio.sleep(HOLD_S / 3)
+            with suppress(*STORE_ERRORS):
+                await self._store.hold(record, owner, int(HOLD_S * 1000))
+
+    async def _keep(self, response: web.StreamResponse, request: web.Request, record: str, owner: str) -> None:
+        """What was carried out is answered with, whether or not that can be kept."""
+        if response.status not in _SUCCESS or not isinstance(response, web.Response):
+            return
+        body = response.body if isinstance(response.body, bytes) else b""
+        text = body.decode() if len(body) <= MAX_ANSWER_BYTES else None
+        kept = _encode(_Answer(response.status, dict(response.headers), text)).decode()
+        try:
+            await self._store.answer(record, owner, self._keyring.seal(kept, record, os.urandom(NONCE_BYTES)))
+        except STORE_ERRORS as error:
+            log.warning("admin.answer_not_kept", error=type(error).__name__, request_id=request[REQUEST_ID])
+
+    def _replayed(self, record: str, sealed: str) -> web.Response:
+        try:
+            answer = _decode(self._keyring.open(sealed, record))
+        except UnreadableSecretError:
+            raise ProblemError("conflict", _DONE) from None
+        if answer.body is None:
+            raise ProblemError("conflict", _DONE)
+        return web.Response(
+            body=answer.body.encode(), status=answer.status, headers={**answer.headers, REPLAYED: "true"}
+        )
+
+
+def _names(request: web.Request, key: str, body: bytes) -> tuple[str, str]:
+    """The record's name, and the body's fingerprint."""
+    token = request[TOKEN_DIGEST]
+    named = b"\0".join((token, request.method.encode(), request.rel_url.raw_path.encode(), key.encode()))
+    return hashlib.sha256(named).hexdigest(), hmac.new(token, body, hashlib.sha256).hexdigest()
