@@ -20,6 +20,7 @@ from relay.store import Store
 from relay.store.connect import check_server, connect, takes_script_flags
 from relay.store.embedded import EmbeddedStore
 from relay.store.errors import STORE_ERRORS
+from relay.telemetry import http_logger
 from relay.upstreams import sandboxed, why_not
 from relay.wiring import Parts, build, wait_replicas
 
@@ -130,7 +131,14 @@ async def _store(settings: Settings, embedded: EmbeddedStore | None) -> AsyncIte
 async def _listen(
     application: web.Application, address: Address, setting: str, stack: contextlib.AsyncExitStack
 ) -> None:
-    runner = web.AppRunner(application, handle_signals=False, access_log=None, shutdown_timeout=2.0, lingering_time=1.0)
+    runner = web.AppRunner(
+        application,
+        handle_signals=False,
+        access_log=None,
+        logger=http_logger(),
+        shutdown_timeout=2.0,
+        lingering_time=1.0,
+    )
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     try:

@@ -29,6 +29,23 @@ def configure_logging(style: Literal["auto", "console", "json"], level: str, str
     )
 
 
+def http_logger() -> logging.Logger:
+    """For a server's own complaints: of a request that is no HTTP it would log the bytes, which may hold a token."""
+    logger = logging.getLogger("relay.http")
+    logger.propagate = False
+    logger.handlers = [_OnlyTheKind()]
+    return logger
+
+
+class _OnlyTheKind(logging.Handler):
+    """Tells the kind of an error, and nothing of what it says."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line of ours for one of theirs."""
+        kind = record.exc_info[0] if record.exc_info else None
+        structlog.get_logger().warning("http.not_served", error=kind.__name__ if kind else record.levelname)
+
+
 def _for_people() -> list[structlog.typing.Processor]:
     return [
         structlog.processors.add_log_level,

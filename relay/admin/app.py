@@ -1,6 +1,7 @@
 """The admin API as one application: the table of routes, and what stands before every one of them."""
 
 import random
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
@@ -98,10 +99,23 @@ def admin_app(
         handler = idempotency.wrap(route.handler) if route.method == "POST" else route.handler
         handler = partial(_without_query, handler) if route.query is NoQuery else handler
         if route.method == "GET":
-            app.router.add_get(route.path, handler)  # and HEAD
+            app.router.add_get(_pattern(route, routes), handler)  # and HEAD
         else:
-            app.router.add_route(route.method, route.path, handler)
+            app.router.add_route(route.method, _pattern(route, routes), handler)
     return app
+
+
+def _pattern(route: Route, routes: Sequence[Route]) -> str:
+    """The path for the router: a name that has a route of its own (`/redeliver`) is nobody's id (`/{id}`).
+
+    Otherwise methods of one would be allowed for the other.
+    """
+    head, _, last = route.path.rpartition("/")
+    if not last.startswith("{"):
+        return route.path
+    siblings = {one.path.rpartition("/") for one in routes}
+    own = sorted(re.escape(name) for above, _, name in siblings if above == head and not name.startswith("{"))
+    return f"{head}/{{{last[1:-1]}:(?!(?:{'|'.join(own)})$)[^{{}}/]+}}" if own else route.path
 
 
 async def _without_query(handler: Handler, request: web.Request) -> web.StreamResponse:

@@ -54,6 +54,8 @@ class RedeliverIn(Described):
         hide_input_in_errors=True,
         json_schema_extra={
             "examples": [{"all": True, "status": "dead", "cause": "relay", "since": "2026-11-21T00:00:00Z"}],
+            "if": {"required": ["cause"], "properties": {"cause": {"type": "string"}}},
+            "then": {"properties": {"status": {"const": "dead"}}},
             "anyOf": [
                 {"required": ["subscriber_id"], "properties": {"subscriber_id": {"type": "string"}}},
                 {"required": ["event_id"], "properties": {"event_id": {"type": "string"}}},

@@ -27,6 +27,13 @@ def _text_only(value: object) -> object:
         raise ValueError("must be a time as RFC 3339 writes it, with an offset") from None
 
 
+def whole(value: object) -> object:
+    """16.0 as 16: JSON Schema takes it for an integer, and some encoders know floats only."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(whole)]
+"""An integer, as JSON Schema has it."""
 Moment = Annotated[str, WithJsonSchema({**_TIME, "examples": ["2026-11-21T17:00:00.123Z"]})]
 """A time in an answer: RFC 3339, UTC, `Z`."""
 Instant = Annotated[AwareDatetime, BeforeValidator(_text_only), WithJsonSchema(_TIME)]

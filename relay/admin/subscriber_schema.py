@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from relay.admin.examples import NEW_SUBSCRIBER, SUBSCRIBER_CHANGE
-from relay.admin.fields import Described, example
+from relay.admin.fields import Described, Whole, example, whole
 from relay.core.addresses import MAX_URL_BYTES, UrlRefusedError
 from relay.core.catalogue import covers_any, nearest, patterns
 from relay.core.rotation import DEFAULT_OVERLAP_S, MAX_OVERLAP_S
@@ -68,8 +68,9 @@ def event_type_pattern(value: str) -> str:
 
 
 def _number_as_text(value: object) -> object:
-    number = isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _MAX_NUMBER
-    return str(value) if number else value
+    number = whole(value)
+    fits = isinstance(number, int) and not isinstance(number, bool) and abs(number) <= _MAX_NUMBER
+    return str(number) if fits else value
 
 
 def _header_name(value: str) -> str:
@@ -170,7 +171,7 @@ class SubscriberIn(Described):
     """HMAC-SHA256 with a shared secret, or ed25519 with the relay's key pair."""
     ordering: Ordering = "none"
     """`entity`: no event of an entity is attempted before the one before it was delivered, or is a dead letter."""
-    max_in_flight: int = Field(default=16, ge=1, le=256)
+    max_in_flight: Whole = Field(default=16, ge=1, le=256)
     """Attempts under way at once."""
     rate_per_s: Number | None = Field(default=None, gt=0, le=10_000, allow_inf_nan=False)
     """Attempts per second; null: no limit."""

@@ -193,9 +193,9 @@ class Subscribers:
 
     def _rotated(self, old: Subscriber, wanted: RotateIn) -> Changed:
         if wanted.secret is not None and old.signature == "v1a":
-            raise invalid(FieldError("/secret", OWN_KEY_PAIR))
+            raise _unfit(OWN_KEY_PAIR)
         if wanted.secret is not None and self._keys.holds(old, wanted.secret):
-            raise invalid(FieldError("/secret", "signs already: send another, or leave it out to have one made"))
+            raise _unfit("signs already: send another, or leave it out to have one made")
         try:
             new, secret = self._keys.rotated(old, wanted.overlap_s, wanted.secret)
         except TooManySecretsError as error:
@@ -225,6 +225,11 @@ def _disabled(subscriber: Subscriber) -> Subscriber:
     if not subscriber.enabled and subscriber.state.status == "disabled":
         return subscriber
     return msgspec.structs.replace(subscriber, enabled=False, state=_DISABLED)
+
+
+def _unfit(detail: str) -> ProblemError:
+    """A secret that is valid, but not for this subscriber as it is."""
+    return ProblemError("conflict", "mend /secret and send it again", errors=[FieldError("/secret", detail)])
 
 
 def _contended() -> ProblemError:

@@ -1,19 +1,24 @@
 """The admin API's manners: tokens, bounds, errors, audit; and the ops endpoints."""
 
 import asyncio
+import contextlib
 import gzip
 import json
 from typing import Any
 
 import pytest
 import redis.exceptions
+import structlog
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from redis.asyncio import Redis
 
 from relay.admin import ops_app
 from relay.admin.app import ROUTES
+from relay.app import _listen
+from relay.settings import Address
 from relay.telemetry import Metrics
+from tests.helpers import free_port
 from tests.service.admin_api import OTHER_TOKEN, TOKEN, URL, Api, admin_api
 from tests.service.test_admin_subscribers import SECRET
 
@@ -157,6 +162,20 @@ async def test_a_body_that_never_ends_is_given_up(redis_client: Redis, monkeypat
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert b"connection: close" in answer.lower()
         assert problem["type"] == "/problems/body-timeout"
+
+
+async def test_what_is_no_http_is_not_repeated_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """A token with a stray control character: the server refuses it, and tells the log no more than that."""
+    address = Address(host="127.0.0.1", port=free_port())
+    async with contextlib.AsyncExitStack() as stack:
+        await _listen(web.Application(), address, "RELAY_LISTEN", stack)
+        with structlog.testing.capture_logs() as logs:
+            reader, writer = await asyncio.open_connection(address.host, address.port)
+            writer.write(f"GET / HTTP/1.1\r\nAuthorization: Bearer {TOKEN}\x00\r\n\r\n".encode())
+            assert (await reader.read()).startswith(b"HTTP/1.0 400 ")
+            writer.close()
+    assert [(one["event"], one["error"]) for one in logs] == [("http.not_served", "BadHttpMessage")]
+    assert TOKEN not in caplog.text + str(logs)
 
 
 async def test_query_parameters_are_checked(redis_client: Redis) -> None:

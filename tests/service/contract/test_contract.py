@@ -1,0 +1,104 @@
+"""The API against its own description: schemathesis asks everything that the description allows, and what it does not.
+
+It runs as a process of its own with hooks and settings beside this file; the relay it asks is the real application on
+a real store, in which there is something of every kind.
+"""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+from redis.asyncio import Redis
+
+from relay.core.retry import Verdict
+from tests.service.admin_api import TOKEN, Api, admin_api, attempt
+
+HERE: Final = Path(__file__).parent
+NOBODY: Final = "http://127.0.0.1:1/"
+"""A subscriber's URL at which nobody listens."""
+LISTS: Final = ("/v1/subscribers", "/v1/sources", "/v1/events", "/v1/deliveries", "/v1/event-types")
+FAR_MS: Final = 4_000_000_000_000
+
+Known = dict[str, list[str]]
+"""Path → values of its last parameter that lead somewhere."""
+
+
+async def furnish(api: Api) -> Known:
+    """Subscribers with deliveries in every status; what can be asked for."""
+    subscribers = [await api.subscribe(url=NOBODY) for _ in range(40)]
+    events = await api.mint(40)
+    for one in subscribers[:3]:
+        delivered = [attempt(one, entry, 1, Verdict.DELIVERED) for entry in events[:10]]
+        dead = [attempt(one, entry, 1, Verdict.DEAD) for entry in events[10:15]]
+        waiting = [attempt(one, entry, 1, Verdict.RETRY, next_ms=FAR_MS) for entry in events[15:20]]
+        await api.settle(one["id"], *delivered, *dead, *waiting)
+    subscriber_ids = [one["id"] for one in subscribers]
+    deliveries = (await api.get("/v1/deliveries", limit=250, subscriber_id=subscriber_ids[0])).ids
+    return {
+        **{f"/v1/subscribers/{{id}}{action}": subscriber_ids for action in SUBSCRIBER_ACTIONS},
+        **{f"/v1/deliveries/{{id}}{action}": deliveries for action in ("", "/redeliver")},
+        **{f"/v1/sources/{{name}}{action}": ["lod", "exams"] for action in ("", "/poll")},
+        "/v1/events/{id}": [one.event_id for one in events],
+        "/v1/event-types/{type}": ["lab.completed", "relay.test"],
+    }
+
+
+SUBSCRIBER_ACTIONS: Final = ("", "/rotate-secret", "/enable", "/disable", "/test", "/reconcile")
+
+
+def settings(known: Known) -> str:
+    """What is in the file, the token, and where the known values belong."""
+    lines = [f'headers = {{ Authorization = "Bearer {TOKEN}" }}', (HERE / "schemathesis.toml").read_text("utf-8")]
+    for number, (path, values) in enumerate(known.items()):
+        name = path.rpartition("{")[2].partition("}")[0]
+        lines += [
+            f"[dictionaries.known{number}]",
+            f"values = {json.dumps(values)}",
+            "[[operations]]",
+            f"include-path = {json.dumps(path)}",
+            f'parameters = {{ "path.{name}" = {{ dictionary = "known{number}", probability = 0.8 }} }}',
+        ]
+    return "\n".join(lines)
+
+
+async def cursors(api: Api) -> str:
+    """One cursor of each list, as the hooks read them."""
+    found = [(path, (await api.get(path, limit=1)).body["next_cursor"]) for path in LISTS]
+    return " ".join(f"{path}={cursor}" for path, cursor in found)
+
+
+@pytest.mark.timeout(240)
+async def test_the_api_is_as_it_is_described(redis_client: Redis, tmp_path: Path) -> None:
+    """All checks of schemathesis, in all phases: statuses, types, schemas, headers, methods, tokens, bad input."""
+    async with admin_api(redis_client) as api:
+        config = tmp_path / "schemathesis.toml"
+        config.write_text(settings(await furnish(api)))
+        process = await asyncio.create_subprocess_exec(
+            *(str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(config)),
+            *("run", str(api.http.make_url("/openapi.json")), "--no-color"),
+            cwd=HERE,
+            env={**os.environ, "RELAY_CONTRACT_CURSORS": await cursors(api)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        refill = asyncio.create_task(_let_time_pass(api))
+        try:
+            output, _ = await process.communicate()
+        finally:
+            refill.cancel()
+            if process.returncode is None:
+                process.kill()
+        assert process.returncode == 0, output.decode()
+        assert [one for one in api.logs if one["event"] == "admin.failed"] == []
+
+
+async def _let_time_pass(api: Api) -> None:
+    """Refused tokens are slowed down; here each is to be refused as the first one is."""
+    while True:
+        api.clock.passed_s += 10
+        await asyncio.sleep(0.01)
