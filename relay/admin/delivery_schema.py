@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, model_validator
 from relay.admin.attempt_schema import AttemptOut, moment, shown_attempt
 from relay.admin.dead_letters import Conditions
 from relay.admin.examples import DELIVERY, DELIVERY_SUMMARY
-from relay.admin.fields import Described, Instant, Moment, example
+from relay.admin.fields import Described, EventId, Instant, Moment, SubscriberId, example
 from relay.admin.ledger import Cause, DeliveryStatus, Found, Seen
 from relay.admin.pages import PageQuery
 from relay.admin.subscriber_schema import Pattern
@@ -27,8 +27,9 @@ WAITS: Final = "its subscriber is disabled: it goes out once that is enabled"
 class DeliveriesQuery(PageQuery):
     """Which deliveries."""
 
-    subscriber_id: str | None = None
-    event_id: str | None = None
+    subscriber_id: SubscriberId | None = None
+    """Of a deleted one too, while its attempts are on record. One that is not known has no deliveries."""
+    event_id: EventId | None = None
     status: DeliveryStatus | None = None
     event_type: Pattern | None = None
     """A type, or a pattern as in a subscription."""
@@ -64,8 +65,8 @@ class RedeliverIn(Described):
         },
     )
 
-    subscriber_id: str | None = Field(default=None, max_length=200)
-    event_id: str | None = Field(default=None, max_length=200)
+    subscriber_id: SubscriberId | None = None
+    event_id: EventId | None = None
     all: Literal[True] | None = None
     """Every subscriber's; to be said, so that nobody does it by leaving a field out."""
     status: Literal["dead", "pending", "delivered"] = "dead"

@@ -3,10 +3,11 @@
 Invariant: what a model accepts is what its JSON Schema says, because callers generate their clients from that.
 """
 
+import re
 from datetime import datetime
 from typing import Annotated, Any, Final
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
 
 _TIME: Final = {"type": "string", "format": "date-time"}
 
@@ -38,6 +39,22 @@ Moment = Annotated[str, WithJsonSchema({**_TIME, "examples": ["2026-11-21T17:00:
 """A time in an answer: RFC 3339, UTC, `Z`."""
 Instant = Annotated[AwareDatetime, BeforeValidator(_text_only), WithJsonSchema(_TIME)]
 """A time in a request: RFC 3339 with an offset."""
+
+
+def _id(prefix: str, noun: str) -> Any:
+    """An id in a filter: one that is not known finds nothing, what cannot be one is a mistake."""
+    pattern = rf"{prefix}[0-9A-Za-z_]{{1,100}}"
+
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(f"is not the id of {noun}: those begin with {prefix}")
+        return value
+
+    return Annotated[str, AfterValidator(check), WithJsonSchema({"type": "string", "pattern": f"^{pattern}$"})]
+
+
+SubscriberId = _id("sub_", "a subscriber")
+EventId = _id("evt_", "an event")
 
 
 def example(value: dict[str, Any]) -> dict[str, Any]:

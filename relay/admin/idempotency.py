@@ -97,7 +97,10 @@ class Idempotency:
             raise invalid(FieldError(f"/{HEADER}", "was used with another body: send a new key, or the same body"))
         request[SEED] = begin.seed
         response = await self._carried_out(handler, request, record, owner)
-        await self._keep(response, request, record, owner)
+        if isinstance(response, web.Response) and response.status in _SUCCESS:
+            await self._keep(response, request, record, owner)
+        else:
+            await self._store.refuse(record, owner)
         return response
 
     async def _carried_out(self, handler: Handler, request: web.Request, record: str, owner: str) -> web.StreamResponse:
@@ -124,10 +127,8 @@ class Idempotency:
             with suppress(*STORE_ERRORS):
                 await self._store.hold(record, owner, int(HOLD_S * 1000))
 
-    async def _keep(self, response: web.StreamResponse, request: web.Request, record: str, owner: str) -> None:
+    async def _keep(self, response: web.Response, request: web.Request, record: str, owner: str) -> None:
         """What was carried out is answered with, whether or not that can be kept."""
-        if response.status not in _SUCCESS or not isinstance(response, web.Response):
-            return
         body = response.body if isinstance(response.body, bytes) else b""
         text = body.decode() if len(body) <= MAX_ANSWER_BYTES else None
         kept = _encode(_Answer(response.status, dict(response.headers), text)).decode()

@@ -126,6 +126,10 @@ async def test_the_deliveries_of_one_event(redis_client: Redis) -> None:
         only = await api.pages(PATH, event_id=entry.event_id, status="delivered", limit=1)
         assert [one["subscriber_id"] for one in only] == [subscribers[1]["id"]]
         assert await api.pages(PATH, event_id="evt_unknown") == []
+        for name, other in (("event_id", "sub_a"), ("subscriber_id", "evt_a"), ("subscriber_id", "")):
+            refused = await api.get(PATH, **{name: other})
+            assert (refused.status, refused.pointers) == (422, [f"/{name}"])
+            assert "those begin with" in refused.body["errors"][0]["detail"]
         single = await api.pages(PATH, event_id=entry.event_id, subscriber_id=subscribers[0]["id"])
         assert [one["status"] for one in single] == ["pending"]
 

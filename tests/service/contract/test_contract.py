@@ -81,8 +81,13 @@ async def test_the_api_is_as_it_is_described(redis_client: Redis, tmp_path: Path
         process = await asyncio.create_subprocess_exec(
             *(str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(config)),
             *("run", str(api.http.make_url("/openapi.json")), "--no-color"),
-            cwd=HERE,
-            env={**os.environ, "RELAY_CONTRACT_CURSORS": await cursors(api)},
+            cwd=tmp_path,
+            env={
+                **os.environ,
+                "RELAY_CONTRACT_CURSORS": await cursors(api),
+                "PYTHONPATH": str(HERE),  # the hooks
+                "PYTHONHASHSEED": "0",  # the same cases each time
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
