@@ -13,7 +13,7 @@ import schemathesis
 from hypothesis import strategies as st
 
 CURSORS = dict(one.split("=") for one in os.environ["RELAY_CONTRACT_CURSORS"].split())
-"""A cursor of each list, by path."""
+"""A cursor of a list, by path."""
 _numbers = itertools.count(1)
 
 # Which hosts a subscriber may have is a matter of settings (RELAY_EGRESS__…), not of form; nobody listens here.
@@ -34,7 +34,9 @@ def before_call(_context: Any, case: Any, _kwargs: Any) -> None:
         headers["Idempotency-Key"] = f"{next(_numbers)}-{headers['Idempotency-Key']}"[:255]
     for name in ("cursor", "after"):
         if name in query and not _given(query[name]):
-            query[name] = CURSORS[case.operation.path]
+            query |= {name: CURSORS[case.operation.path]} if case.operation.path in CURSORS else {}
+        if name in query and not _given(query[name]):
+            del query[name]
     if "after" in query:
         query.pop("cursor", None)
     if "cause" in query:

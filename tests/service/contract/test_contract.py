@@ -7,14 +7,18 @@ a real store, in which there is something of every kind.
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import pytest
 from redis.asyncio import Redis
 
+from relay.admin.app import ROUTES
+from relay.admin.routes import Route
 from relay.core.retry import Verdict
 from tests.service.admin_api import TOKEN, Api, admin_api, attempt
 
@@ -25,7 +29,7 @@ LISTS: Final = ("/v1/subscribers", "/v1/sources", "/v1/events", "/v1/deliveries"
 FAR_MS: Final = 4_000_000_000_000
 
 Known = dict[str, list[str]]
-"""Path → values of its last parameter that lead somewhere."""
+"""Collection and parameter → values that lead somewhere."""
 
 
 async def furnish(api: Api) -> Known:
@@ -37,38 +41,32 @@ async def furnish(api: Api) -> Known:
         dead = [attempt(one, entry, 1, Verdict.DEAD) for entry in events[10:15]]
         waiting = [attempt(one, entry, 1, Verdict.RETRY, next_ms=FAR_MS) for entry in events[15:20]]
         await api.settle(one["id"], *delivered, *dead, *waiting)
-    subscriber_ids = [one["id"] for one in subscribers]
-    deliveries = (await api.get("/v1/deliveries", limit=250, subscriber_id=subscriber_ids[0])).ids
     return {
-        **{f"/v1/subscribers/{{id}}{action}": subscriber_ids for action in SUBSCRIBER_ACTIONS},
-        **{f"/v1/deliveries/{{id}}{action}": deliveries for action in ("", "/redeliver")},
-        **{f"/v1/sources/{{name}}{action}": ["lod", "exams"] for action in ("", "/poll")},
-        "/v1/events/{id}": [one.event_id for one in events],
-        "/v1/event-types/{type}": ["lab.completed", "relay.test"],
+        "subscribers id": [one["id"] for one in subscribers],
+        "deliveries id": (await api.get("/v1/deliveries", limit=250, subscriber_id=subscribers[0]["id"])).ids,
+        "events id": [one.event_id for one in events],
+        "sources name": ["lod", "exams"],
+        "event-types type": ["lab.completed", "relay.test"],
     }
 
 
-SUBSCRIBER_ACTIONS: Final = ("", "/rotate-secret", "/enable", "/disable", "/test", "/reconcile")
-
-
-def settings(known: Known) -> str:
+def settings(known: Known, routes: Sequence[Route]) -> str:
     """What is in the file, the token, and where the known values belong."""
     lines = [f'headers = {{ Authorization = "Bearer {TOKEN}" }}', (HERE / "schemathesis.toml").read_text("utf-8")]
-    for number, (path, values) in enumerate(known.items()):
-        name = path.rpartition("{")[2].partition("}")[0]
-        lines += [
-            f"[dictionaries.known{number}]",
-            f"values = {json.dumps(values)}",
-            "[[operations]]",
-            f"include-path = {json.dumps(path)}",
-            f'parameters = {{ "path.{name}" = {{ dictionary = "known{number}", probability = 0.8 }} }}',
-        ]
+    for name, values in known.items():
+        lines += [f'[dictionaries."{name}"]', f"values = {json.dumps(values)}"]
+    for path in sorted({route.path for route in routes if route.documented and "{" in route.path}):
+        collection = path.split("/")[2]
+        names = [name for name in re.findall(r"\{(\w+)\}", path) if f"{collection} {name}" in known]
+        bound = [f'"path.{one}" = {{ dictionary = "{collection} {one}", probability = 0.8 }}' for one in names]
+        lines += ["[[operations]]", f"include-path = {json.dumps(path)}", f"parameters = {{ {', '.join(bound)} }}"]
     return "\n".join(lines)
 
 
 async def cursors(api: Api) -> str:
     """One cursor of each list, as the hooks read them."""
     found = [(path, (await api.get(path, limit=1)).body["next_cursor"]) for path in LISTS]
+    found.append(("/v1/events/stream", dict(found)["/v1/events"]))
     return " ".join(f"{path}={cursor}" for path, cursor in found)
 
 
@@ -77,7 +75,7 @@ async def test_the_api_is_as_it_is_described(redis_client: Redis, tmp_path: Path
     """All checks of schemathesis, in all phases: statuses, types, schemas, headers, methods, tokens, bad input."""
     async with admin_api(redis_client) as api:
         config = tmp_path / "schemathesis.toml"
-        config.write_text(settings(await furnish(api)))
+        config.write_text(settings(await furnish(api), api.http.app[ROUTES]))
         process = await asyncio.create_subprocess_exec(
             *(str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(config)),
             *("run", str(api.http.make_url("/openapi.json")), "--no-color"),
