@@ -5,6 +5,7 @@ a real store, in which there is something of every kind.
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -18,7 +19,9 @@ import pytest
 from redis.asyncio import Redis
 
 from relay.admin.app import ROUTES
+from relay.admin.feed_tail import FeedTail
 from relay.admin.routes import Route
+from relay.admin.stream import Stream
 from relay.core.retry import Verdict
 from tests.service.admin_api import TOKEN, Api, admin_api, attempt
 
@@ -70,7 +73,21 @@ async def cursors(api: Api) -> str:
     return " ".join(f"{path}={cursor}" for path, cursor in found)
 
 
-@pytest.mark.timeout(240)
+@pytest.fixture
+def brief_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a stream end after a moment: it would go on until somebody stops reading."""
+    run = Stream.run
+
+    async def run_briefly(stream: Stream, tail: FeedTail) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.02):
+                await run(stream, tail)
+
+    monkeypatch.setattr(Stream, "run", run_briefly)
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.usefixtures("brief_streams")
 async def test_the_api_is_as_it_is_described(redis_client: Redis, tmp_path: Path) -> None:
     """All checks of schemathesis, in all phases: statuses, types, schemas, headers, methods, tokens, bad input."""
     async with admin_api(redis_client) as api:
