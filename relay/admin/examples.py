@@ -147,7 +147,7 @@ EXPLANATION: Final[dict[str, Any]] = {
     ],
     "next_cursor": None,
 }
-STREAM: Final = f"id: {CURSOR}\nevent: lab.completed\ndata: {json.dumps({**EVENT, 'cursor': CURSOR})}\n\n"
+STREAMED: Final = {"id": CURSOR, "event": "lab.completed", "data": json.dumps({**EVENT, "cursor": CURSOR})}
 REPLAY: Final[dict[str, Any]] = {
     "id": "rpl_9w2kq0c4m7x1b8t5n3z6aj",
     "subscriber_id": _SUBSCRIBER_ID,

@@ -13,12 +13,13 @@ from typing import Final
 import msgspec
 import structlog
 from aiohttp import web
-from pydantic import ConfigDict, RootModel
+from pydantic import ConfigDict
 
 from relay.admin.errors import stamp
-from relay.admin.examples import STREAM
+from relay.admin.examples import STREAMED
 from relay.admin.feed import BEYOND, Feed, Selection, cursor_at
 from relay.admin.feed_tail import FeedTail, Frame, TooManyError
+from relay.admin.fields import Described, example
 from relay.admin.problems import ProblemError
 from relay.admin.requests import read_query
 from relay.admin.routes import Route
@@ -47,10 +48,17 @@ class StreamQuery(Selection):
     """Which events, and after which (without `after` and `Last-Event-ID`: from now on)."""
 
 
-class EventStream(RootModel[str]):
-    """Server-Sent Events."""
+class EventStream(Described):
+    """Server-Sent Events, each with these fields."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [STREAM]})
+    model_config = ConfigDict(json_schema_extra=example(STREAMED))
+
+    id: str
+    """The event's cursor."""
+    event: str
+    """Its type, or `relay.feed.gap`."""
+    data: str
+    """JSON: what `GET /v1/events` shows of it."""
 
 
 class Stream:
