@@ -22,10 +22,11 @@ from relay.core.events import rfc3339
 from relay.core.health import OWN, Health, health_change
 from relay.core.memory import Digest, Memory
 from relay.core.model import Change, Observation
-from relay.core.retry import JITTER, poll_backoff_s
+from relay.core.retry import JITTER, MAX_ASKED_S, poll_backoff_s
 from relay.fenced import ConflictError, FencedWriter, batches
 from relay.forgetting import Forgetting, first_of
 from relay.leases import Leases
+from relay.rests import Rest
 from relay.sources.base import Page, Source
 from relay.store.errors import STORE_ERRORS
 from relay.store.snapshots import MAX_CHANGES, FencedError, LostTailError, SnapshotStore
@@ -37,11 +38,7 @@ MAX_PAUSE_S = 30.0
 """Longest pause after turns that the store has spoilt, before jitter."""
 EXPIRE_BATCH = MAX_CHANGES
 
-_LEVELS = {
-    "relay.source.degraded": logging.WARNING,
-    "relay.source.recovered": logging.INFO,
-    "relay.source.gap": logging.ERROR,
-}
+_LEVELS = {"degraded": logging.WARNING, "recovered": logging.INFO, "gap": logging.ERROR}
 
 log = structlog.get_logger()
 
@@ -72,14 +69,15 @@ class Poller:
         self._keep = timedelta(seconds=keep_entities_s)
         self._rng = rng
         self._names = names or Pseudonyms()
-        self._wake = asyncio.Event()
         self._forgetting = Forgetting()
+        self._rest = Rest(source.name, leases, clock, self._forgetting.told, self._forget)
         self._writer = FencedWriter(store, source.name, self._keep, self._names)
         self._memory = Memory(source.family, {}, self._names)
         self._watermark: datetime | None = None
         """As the store has confirmed it."""
         self._health = Health()
         self._doubt = Doubt()
+        self._turn_at = clock.now()
         self._spoilt = 0
         """Turns in a row that could not be finished."""
 
@@ -89,8 +87,8 @@ class Poller:
         return self._source.name
 
     def poll_now(self) -> None:
-        """Do not wait for the interval to end."""
-        self._wake.set()
+        """Do not wait for the interval to end; what the upstream has asked for is waited for."""
+        self._rest.cut_short()
 
     def forget(self, pseudonym: str) -> None:
         """Remember a learner no longer, whether the lease is held or not; done between two turns."""
@@ -105,31 +103,25 @@ class Poller:
                 self._writer.token = None
                 await first_of(None, self._leases.changed, self._forgetting.told)
                 continue
-            self._wake.clear()
-            await self._rest(await self._turn(token), token)
-
-    async def _rest(self, until: float, token: int) -> None:
-        """Wait for a time, a wake-up or the loss of this lease; a change of other leases ends no pause."""
-        while (seconds := until - self._clock.monotonic()) > 0 and self._leases.source_token(self.name) == token:
-            await first_of(seconds, self._wake, self._leases.changed, self._forgetting.told)
-            await self._forget()
-            if self._wake.is_set():
-                return
+            self._rest.begin()
+            await self._rest.until(await self._turn(token), token)
 
     async def _forget(self) -> None:
         await self._forgetting.settle(self._memory.forget, self._writer.forget)
 
     async def _turn(self, token: int) -> float:
         """Poll once; returns the monotonic time at which the next turn begins."""
-        started = self._clock.monotonic()
+        started, self._turn_at = self._clock.monotonic(), self._clock.now()
+        until = started + self._source.interval_s
         try:
             if token != self._writer.token:
                 await self._load(token)
+                if self._rest.not_before > self._clock.monotonic():  # a former holder was asked to wait
+                    return self._rest.not_before
             try:
                 await self._poll()
-                pause_s = self._source.interval_s
             except FetchError as error:
-                pause_s = await self._failed(error)
+                until = max(started + await self._failed(error), self._rest.not_before)
         except FencedError:
             log.info("poll.fenced", source=self.name)
         except LostTailError:
@@ -141,10 +133,10 @@ class Poller:
             log.warning("poll.store_error", source=self.name, error=type(error).__name__, detail=str(error)[:200])
         else:
             self._spoilt = 0
-            return started + pause_s
+            return until
         self._writer.token = None  # what is in memory may differ from the store: load again
         self._spoilt += 1
-        pause_s = min(poll_backoff_s(self._spoilt, 1.0, 0.0, None), MAX_PAUSE_S)
+        pause_s = min(poll_backoff_s(self._spoilt, 1.0, 0.0), MAX_PAUSE_S)
         return self._clock.monotonic() + pause_s * (1 + JITTER * self._rng.random())
 
     async def _load(self, token: int) -> None:
@@ -158,6 +150,8 @@ class Poller:
             await self._restore(self._watermark, watermark)
         else:
             self._watermark = watermark
+        if self._health.wait_until is not None:
+            self._rest.hold_off((self._health.wait_until - self._clock.now()).total_seconds())
         stored = await self._store.load(self.name)
         build = partial(Memory, self._source.family, stored, self._names)
         self._memory = await asyncio.to_thread(build) if len(stored) > OFF_LOOP_ENTITIES else build()
@@ -210,8 +204,7 @@ class Poller:
         seen = Observation(self.name, self._clock.now(), backfill, asked_at)
         silent = first and not self._emit_first
         work = partial(self._memory.digest, page.rows, seen, silent=silent)
-        large = sum(map(len, page.rows)) > OFF_LOOP_BYTES
-        digest = await asyncio.to_thread(work) if large else work()
+        digest = await asyncio.to_thread(work) if sum(map(len, page.rows)) > OFF_LOOP_BYTES else work()
         if digest.implausible and not backfill and self._doubts(digest, asked_at):
             return False
         await self._mint(digest.changes, seen)
@@ -228,7 +221,8 @@ class Poller:
         if verdict is not Verdict.HELD_BACK:
             return False
         self._metrics.polls.labels(self.name, verdict.value).inc()
-        self._health.hold(asked_at, changed)
+        self._health.hold(asked_at, [change.entity_id for change in digest.doubtful()])
+        self._expect_next(self._source.interval_s)
         return True
 
     async def _mint(self, changes: Sequence[Change], seen: Observation) -> None:
@@ -245,6 +239,7 @@ class Poller:
     async def _succeeded(self, started: datetime, total: Digest, watermark: datetime) -> None:
         self._doubt.settled()
         recovered = self._health.succeed(started, total, len(self._memory), self._memory.open())
+        self._expect_next(self._source.interval_s)
         if recovered:
             await self._tell("relay.source.recovered")
         expired = self._memory.expired(self._clock.now(), self._keep, EXPIRE_BATCH)
@@ -254,19 +249,17 @@ class Poller:
     def _finished(self, started: datetime, total: Digest, seconds: float) -> None:
         fates = {"read": total.rows, "invalid": total.invalid.total(), "older": total.older}
         self._metrics.polled(self.name, started.timestamp(), seconds, fates)
-        noteworthy = total.events or total.invalid or total.older
-        (log.info if noteworthy else log.debug)(
+        (log.info if total.events or total.invalid or total.older else log.debug)(
             "poll.done",
             source=self.name,
-            rows=total.rows,
             events=total.events,
-            invalid=total.invalid.total(),
-            older=total.older,
             entities=len(self._memory),
             duration_ms=round(seconds * 1000),
+            **fates,
         )
 
     async def _failed(self, error: FetchError) -> float:
+        """Seconds from the beginning of this turn to the next one, if the upstream does not ask for more."""
         self._doubt.failed()
         degraded, news = self._health.fail(error.reason, str(error), self._clock.now())
         self._metrics.polls.labels(self.name, error.reason).inc()
@@ -275,8 +268,17 @@ class Poller:
         )
         if degraded:
             await self._tell("relay.source.degraded")
+        asked_s = min(error.retry_after_s or 0.0, MAX_ASKED_S)
+        self._rest.hold_off(asked_s)
+        pause_s = poll_backoff_s(self._health.failures, self._source.interval_s, self._rng.random())
+        self._expect_next(pause_s, asked_s)
         await self._save(self._watermark)
-        return poll_backoff_s(self._health.failures, self._source.interval_s, self._rng.random(), error.retry_after_s)
+        return pause_s
+
+    def _expect_next(self, pause_s: float, asked_s: float = 0.0) -> None:
+        """Note when the next turn begins: so long after this one's beginning, but not before the upstream allows."""
+        wait_until = self._clock.now() + timedelta(seconds=asked_s) if asked_s else None
+        self._health.expect(self._turn_at + timedelta(seconds=pause_s), wait_until)
 
     async def _save(self, watermark: datetime | None) -> None:
         """Write watermark and status; fenced like every write of the source's holder."""
@@ -297,9 +299,6 @@ class Poller:
         if minted.conflicts:
             raise ConflictError
         self._health.stored = change.new
-        log.log(_LEVELS[event_type], event_type.removeprefix("relay."), source=self.name, **_span(gap))
+        span = {} if gap is None else {"start": rfc3339(gap[0]), "end": rfc3339(gap[1])}
+        log.log(_LEVELS[event_type.rpartition(".")[2]], event_type.removeprefix("relay."), source=self.name, **span)
         self._metrics.events.labels(OWN, event_type).inc()
-
-
-def _span(gap: tuple[datetime, datetime] | None) -> dict[str, str | None]:
-    return {} if gap is None else {"start": rfc3339(gap[0]), "end": rfc3339(gap[1])}

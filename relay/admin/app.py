@@ -11,6 +11,8 @@ from aiohttp import web
 from relay.admin.console import Console
 from relay.admin.deliveries import Deliveries
 from relay.admin.description import Description
+from relay.admin.entities import Entities
+from relay.admin.entity_explain import ExplainEntity
 from relay.admin.errors import errors
 from relay.admin.event_types import EventTypes
 from relay.admin.events import Events
@@ -22,6 +24,7 @@ from relay.admin.idempotency import Idempotency
 from relay.admin.ledger import Ledger
 from relay.admin.pages import NoQuery
 from relay.admin.ping import Ping
+from relay.admin.preview import Preview
 from relay.admin.reconcile import Reconcile
 from relay.admin.replays import Replays
 from relay.admin.requests import MAX_BODY_BYTES, read_query
@@ -69,14 +72,17 @@ def admin_app(
     def normalise_url(url: str) -> str:
         return check_url(url, allow_http=allow_http, allow=allow).url
 
-    feed = Feed(store.log, durable)
+    feed, ledger = Feed(store.log, durable), Ledger(store, max_attempts)
     resources = (
         Subscribers(store.registry, SigningKeys(keyring, clock, new_secret), clock, rng, normalise_url),
         Ping(store.registry, keyring, attempter, clock),
         Sources(store, sources, clock),
         Streams(feed, tail),
         Events(feed),
-        Explain(store, feed, Ledger(store, max_attempts), {one.name: one.interval_s for one in sources}),
+        Explain(store, feed, ledger, {one.name: one.interval_s for one in sources}),
+        Entities(store, feed, ledger, {one.name: one.kind for one in sources}),
+        ExplainEntity(store, feed, sources, clock),
+        Preview(store, feed),
         Deliveries(store, max_attempts),
         Reconcile(store, max_attempts),
         Replays(store, rng, max_attempts),

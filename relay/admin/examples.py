@@ -110,9 +110,24 @@ SOURCE: Final[dict[str, Any]] = {
     "entities": 304,
     "open_entities": 8,
     "older_rows": 0,
-    "invalid_rows": {},
+    "invalid_rows": {"End is not a time": 1},
+    "invalid_samples": [
+        {
+            "reason": "End is not a time",
+            "field": "End",
+            "shape": "text of 12 bytes",
+            "entity_id": "349744",
+            "at": _AT,
+        }
+    ],
     "held_back": 0,
+    "held_back_entities": [],
+    "next_poll_at": "2026-11-21T17:00:30.123Z",
+    "wait_until": None,
+    "overdue_s": 0.0,
+    "freshness": "fresh",
 }
+POLL: Final[dict[str, Any]] = {"source": "lod", "requested_at": _AT, "expected_at": _AT, "note": None}
 
 EXPLANATION: Final[dict[str, Any]] = {
     "event_id": _EVENT_ID,
@@ -191,6 +206,55 @@ STATISTICS: Final[dict[str, Any]] = {
             "dead": 0,
             "attempt_ms": {"p50": 36.0, "p95": 120.4, "p99": 310.0},
             "lag_ms": {"p50": 58.0, "p95": 211.2, "p99": 15040.0},
+        }
+    ],
+}
+_STATE: Final[dict[str, Any]] = {
+    "status": "Complete",
+    "open": False,
+    "sequence": EVENT["data"]["sequence"],
+    "fields": {"CompletionStatus": 4, "End": 1795280390, "UserId": "555", "ExamScore": None},
+    "seen_at": _AT,
+}
+ENTITY: Final[dict[str, Any]] = {
+    "source": "lod",
+    "entity": EVENT["data"]["entity"],
+    "state": _STATE,
+    "data": [{**EVENT, "cursor": CURSOR, "logged_at": _AT, "deliveries": [DELIVERY_SUMMARY]}],
+    "next_cursor": None,
+}
+ENTITY_EXPLANATION: Final[dict[str, Any]] = {
+    "source": "lod",
+    "id": EVENT["data"]["entity"]["id"],
+    "state": _STATE,
+    "next_sequence": EVENT["data"]["sequence"] + 1,
+    "last_event": {
+        "event_id": _EVENT_ID,
+        "type": "lab.completed",
+        "sequence": EVENT["data"]["sequence"],
+        "logged_at": _AT,
+    },
+    "last_poll_at": _AT,
+    "last_good_poll_at": _AT,
+    "next_poll_at": "2026-11-21T17:00:30.123Z",
+    "no_event": [{"reason": "unchanged", "detail": "no tracked field has changed since its latest event"}],
+}
+PREVIEW_WISHES: Final[dict[str, Any]] = {"event_types": ["lab.*"], "filter": {"class_ids": ["cls-7"]}, "last": 500}
+PREVIEW: Final[dict[str, Any]] = {
+    "examined": 500,
+    "since": _AT,
+    "matched": 1,
+    "matched_by_type": {"lab.completed": 1},
+    "refused_by": {"event_types": 301, "class_ids": 198},
+    "events": [
+        {
+            "event_id": _EVENT_ID,
+            "type": "lab.completed",
+            "source": "lod",
+            "entity": EVENT["data"]["entity"],
+            "sequence": EVENT["data"]["sequence"],
+            "transition": EVENT["data"]["transition"],
+            "logged_at": _AT,
         }
     ],
 }

@@ -12,7 +12,7 @@ from relay.admin.attempt_walk import Budget
 from relay.admin.delivery_schema import shown_in_full
 from relay.admin.explain_schema import EventExplained, ExplainQuery, Verdict, shown_refusal
 from relay.admin.feed import Feed
-from relay.admin.ledger import Found, Ledger
+from relay.admin.ledger import Found, Ledger, may_have_had_it
 from relay.admin.pages import NameCursor, decode_cursor, encode_cursor, json_response
 from relay.admin.problems import erased, not_found
 from relay.admin.requests import read_query
@@ -95,7 +95,7 @@ class Explain:
     ) -> dict[str, Any]:
         refused = refusal(subscriber.event_types, subscriber.filter, entry.event_type, entry.payload)
         found = None
-        if refused is None or _may_have_had_it(subscriber, entry, state):
+        if refused is None or may_have_had_it(subscriber, entry, state):
             found = await self._ledger.look_up(subscriber.id, entry, subscriber, budget)
         verdict = _verdict(subscriber, entry, refused, found)
         return {
@@ -108,12 +108,6 @@ class Explain:
             "delivery": None if found is None else shown_in_full(found),
             "waits": [] if found is None else await waits.explain(subscriber, entry, found),
         }
-
-
-def _may_have_had_it(subscriber: Subscriber, entry: Entry, state: DeliveryState) -> bool:
-    """Whether an event that its filter refuses now can have a delivery all the same."""
-    idle = state.waiting_attempt_no is None and state.dead_at_ms is None and state.asked_ms is None
-    return not idle or moment_ms(subscriber.updated_at) > max(entry.place.ms, moment_ms(subscriber.created_at))
 
 
 def _verdict(subscriber: Subscriber, entry: Entry, refused: Refusal | None, found: Found | None) -> Verdict:

@@ -114,6 +114,16 @@ def counted(last: Attempt | None) -> int:
     return last.attempt_no - (last.verdict == Verdict.HELD)
 
 
+def may_have_had_it(subscriber: Subscriber, entry: Entry, state: DeliveryState) -> bool:
+    """Whether a delivery may be found: one is on record, or the event matches, or did before the subscriber changed."""
+    if state.waiting_attempt_no is not None or state.dead_at_ms is not None or state.asked_ms is not None:
+        return True
+    if entry.place.ms + _SKEW_MS < moment_ms(subscriber.created_at):
+        return False
+    changed = moment_ms(subscriber.updated_at) > max(entry.place.ms, moment_ms(subscriber.created_at))
+    return changed or matches(subscriber, entry.event_type, entry.payload)
+
+
 class Ledger:
     """Reads; it never writes."""
 

@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 from aiohttp import web
 from pydantic import ConfigDict
 
-from relay.admin.examples import SOURCE
+from relay.admin.examples import POLL, SOURCE
 from relay.admin.fields import Described, Moment, example
 from relay.admin.pages import NameCursor, PageQuery, decode_cursor, json_response, page_response
 from relay.admin.problems import not_found
@@ -20,6 +20,12 @@ from relay.clock import Clock
 from relay.core.events import rfc3339
 from relay.core.health import Status
 from relay.store import Store
+from relay.store.leases import source_resource
+
+GRACE_S: Final = 30.0
+"""What a poll may take, and clocks may differ."""
+_UPSTREAM_WAITS: Final = "the upstream has asked to be left alone until then (Retry-After)"
+_NOBODY: Final = "no replica polls this source just now; the first one that does begins at once"
 
 _decode_status = msgspec.json.Decoder(Status).decode
 
@@ -41,6 +47,19 @@ class SourceError(Described):
     detail: str
     since: Moment
     """When the trouble began."""
+
+
+class InvalidRow(Described):
+    """A row that was kept out; nothing of what it says is kept but the id of the lab instance or session."""
+
+    reason: str
+    field: str | None
+    """The upstream's name of the field; null: the row as a whole."""
+    shape: str
+    """JSON type and length in bytes of what stood there, or `missing`."""
+    entity_id: str | None
+    """Null: it cannot be read either."""
+    at: Moment
 
 
 class SourceOut(Described):
@@ -70,18 +89,35 @@ class SourceOut(Described):
     older_rows: int
     """Rows that were ignored because a newer one is known."""
     invalid_rows: dict[str, int]
-    """Rows that could not be read, by reason."""
+    """Rows of the last good poll that could not be read and were kept out, by reason."""
+    invalid_samples: list[InvalidRow]
+    """Some of them."""
     held_back: int
     """Changes that wait for a second poll to agree, because so many at once are implausible."""
+    held_back_entities: list[str]
+    """Ids of some of the entities that they are about."""
+    next_poll_at: Moment | None
+    """When the next poll is to begin; in the past while it is under way, or if nobody polls."""
+    wait_until: Moment | None
+    """The upstream has asked not to be asked before (`Retry-After`)."""
+    overdue_s: float
+    """For how long the next poll has been due; much more than a poll takes: nobody polls."""
+    freshness: Literal["never", "fresh", "stale"]
+    """`stale`: the last good poll began more than two intervals and 30 s ago, so that nothing happened may only mean
+    that nobody could look."""
 
 
 class PollOut(Described):
     """A poll was asked for."""
 
-    model_config = ConfigDict(json_schema_extra=example({"source": "lod", "requested_at": "2026-11-21T17:00:00.123Z"}))
+    model_config = ConfigDict(json_schema_extra=example(POLL))
 
     source: str
     requested_at: Moment
+    expected_at: Moment | None
+    """When it will be made; null: no replica polls the source just now, the first one that does begins at once."""
+    note: str | None
+    """Why not at once."""
 
 
 class Sources:
@@ -116,7 +152,24 @@ class Sources:
         source = self._find(request)
         await self._store.log.announce("poll", source.name)
         audit(request, "source.poll", source.name)
-        return json_response({"source": source.name, "requested_at": rfc3339(self._clock.now())}, 202)
+        now = self._clock.now()
+        (status,) = await self._store.snapshots.meta(f"status:{source.name}")
+        expected, note = now, None
+        if status is not None and (wait_until := _decode_status(status).wait_until) is not None:
+            expected = max(now, datetime.fromisoformat(wait_until))
+            note = _UPSTREAM_WAITS if expected > now else None
+        served = await self._store.leases.served([source_resource(source.name)], await self._store.deliveries.now_ms())
+        if not served:
+            note = _NOBODY
+        return json_response(
+            {
+                "source": source.name,
+                "requested_at": rfc3339(now),
+                "expected_at": rfc3339(expected) if served else None,
+                "note": note,
+            },
+            202,
+        )
 
     def _find(self, request: web.Request) -> SourceInfo:
         source = self._sources.get(request.match_info["name"])
@@ -135,13 +188,30 @@ class Sources:
 
     def _show(self, source: SourceInfo, watermark: str | None, status: str | None) -> dict[str, Any]:
         read_to = None if watermark is None else datetime.fromisoformat(watermark)
-        lag_s = None if read_to is None else round(max((self._clock.now() - read_to).total_seconds(), 0.0), 3)
+        now = self._clock.now()
         known = Status() if status is None else _decode_status(status)
         return {
             "name": source.name,
             "kind": source.kind,
             "interval_s": source.interval_s,
             "watermark": rfc3339(read_to),
-            "lag_s": lag_s,
+            "lag_s": _age_s(watermark, now),
             **msgspec.structs.asdict(known),
+            "invalid_samples": [
+                {**msgspec.structs.asdict(one), "at": rfc3339(one.at)} for one in known.invalid_samples
+            ],
+            "overdue_s": _age_s(known.next_poll_at, now) or 0.0,
+            "freshness": freshness(known, source.interval_s, now),
         }
+
+
+def freshness(status: Status, interval_s: float, now: datetime) -> Literal["never", "fresh", "stale"]:
+    """How far nothing happened can be told from we could not look."""
+    age_s = _age_s(status.last_good_poll_at, now)
+    if age_s is None:
+        return "never"
+    return "fresh" if age_s <= 2 * interval_s + GRACE_S else "stale"
+
+
+def _age_s(at: str | None, now: datetime) -> float | None:
+    return None if at is None else round(max((now - datetime.fromisoformat(at)).total_seconds(), 0.0), 3)

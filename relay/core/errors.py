@@ -10,7 +10,14 @@ class ConfigError(RelayError):
 
 
 class InvalidRecordError(RelayError):
-    """One upstream row cannot be used; the message names the field, never its value."""
+    """One upstream row cannot be used; the message names the field, never its value.
+
+    `field` is the upstream's name of it, where it is known apart from the message.
+    """
+
+    def __init__(self, detail: str, field: str | None = None) -> None:
+        super().__init__(detail)
+        self.field = field
 
 
 class FetchError(RelayError):

@@ -1,6 +1,6 @@
 """How a source is doing, and the relay's own events about it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,9 +10,11 @@ from relay.core.diff import Changes, Transition
 from relay.core.events import build, rfc3339
 from relay.core.memory import Digest
 from relay.core.model import Change, Details, Observation
+from relay.core.quarantine import Sample
 
 DEGRADED_AFTER = 3
 """Failed polls in a row that make a source degraded."""
+MAX_HELD_SHOWN = 20
 OWN = "relay"
 """The source name of what the relay says about itself."""
 
@@ -35,8 +37,16 @@ class Status(msgspec.Struct, kw_only=True):
     open_entities: int = 0
     older_rows: int = 0
     invalid_rows: dict[str, int] = {}
+    invalid_samples: list[Sample] = []
+    """Some of the rows that could not be read."""
     held_back: int = 0
     """Changes that the last poll brought and that wait for the next one to agree, because they are implausibly many."""
+    held_back_entities: list[str] = []
+    """Some of the entities that they are about."""
+    next_poll_at: str | None = None
+    """When the next poll is to begin."""
+    wait_until: str | None = None
+    """The upstream has asked not to be asked before."""
 
 
 class Health:
@@ -93,13 +103,25 @@ class Health:
             open_entities=open_entities,
             older_rows=total.older,
             invalid_rows=dict(total.invalid),
+            invalid_samples=total.samples.kept,
         )
         return self.told()[1] == "degraded"
 
-    def hold(self, started: datetime, changes: int) -> None:
-        """Note a poll whose changes are held back: it is neither a good one nor a failure."""
+    def hold(self, started: datetime, entities: Sequence[str]) -> None:
+        """Note a poll whose changes, of these entities, are held back: it is neither a good one nor a failure."""
         self._status.last_poll_at = rfc3339(started)
-        self._status.held_back = changes
+        self._status.held_back = len(entities)
+        self._status.held_back_entities = list(entities[:MAX_HELD_SHOWN])
+
+    def expect(self, next_poll_at: datetime, wait_until: datetime | None = None) -> None:
+        """Note when the next poll is to begin, and what the upstream has asked for."""
+        self._status.next_poll_at = rfc3339(max(next_poll_at, wait_until or next_poll_at))
+        self._status.wait_until = rfc3339(wait_until)
+
+    @property
+    def wait_until(self) -> datetime | None:
+        """What the upstream has asked for with its latest answer."""
+        return datetime.fromisoformat(self._status.wait_until) if self._status.wait_until else None
 
     def fail(self, reason: str, detail: str, now: datetime) -> tuple[bool, bool]:
         """Count a failed poll: whether the source has just become degraded, and whether the failure is news."""
@@ -107,7 +129,7 @@ class Health:
         news = status.error is None or status.error["reason"] != reason
         since = rfc3339(now) if status.error is None else status.error["since"]
         status.failures += 1
-        status.held_back = 0
+        status.held_back, status.held_back_entities = 0, []
         status.last_poll_at = rfc3339(now)
         status.error = {"reason": reason, "detail": detail, "since": since or ""}
         bad = status.failures >= DEGRADED_AFTER

@@ -79,6 +79,7 @@ class LabFamily:
     """The rules for lab instances. `progress` turns `lab.progressed` on."""
 
     entity_kind = "lab_instance"
+    id_field = "LabInstanceId"
     fields = (
         "CompletionStatus",
         "End",

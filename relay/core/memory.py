@@ -14,6 +14,7 @@ from relay.core.erasure import Pseudonyms, forgotten, unveil, veil
 from relay.core.errors import InvalidRecordError
 from relay.core.events import build
 from relay.core.model import Change, Family, Observation, Record, Snapshot, View
+from relay.core.quarantine import Samples, sample_of
 
 DAY_S = 86_400
 SIGHTS_TO_OVERRULE = 3
@@ -53,6 +54,8 @@ class Digest:
     older: int = 0
     invalid: Counter[str] = field(default_factory=Counter)
     """Rows kept out, by reason."""
+    samples: Samples = field(default_factory=Samples)
+    """Some of them."""
 
     @property
     def events(self) -> int:
@@ -68,11 +71,19 @@ class Digest:
         """The changes that tell something about a known entity."""
         return [change for change in self.changes if change.expected and change.events]
 
+    def keep_out(self, raw: bytes, error: InvalidRecordError, id_field: str, at: datetime) -> None:
+        """Count a row that cannot be read."""
+        reason = str(error)
+        self.invalid[reason] += 1
+        if self.samples.wants(reason):
+            self.samples.kept.append(sample_of(raw, error, id_field, at))
+
     def add(self, other: "Digest") -> None:
         """Count the rows of another page too."""
         self.rows += other.rows
         self.older += other.older
         self.invalid += other.invalid
+        self.samples.add(other.samples)
         self.changes += other.changes
 
 
@@ -112,7 +123,7 @@ class Memory:
             try:
                 change = self._change(known, record, seen, silent=silent)
             except InvalidRecordError as error:
-                digest.invalid[str(error)] += 1
+                digest.keep_out(record.raw, error, self._family.id_field, seen.at)
                 continue
             if change is not None:
                 digest.changes.append(change)
@@ -174,7 +185,7 @@ class Memory:
             try:
                 record = self._family.read(raw, seen.at)
             except InvalidRecordError as error:
-                digest.invalid[str(error)] += 1
+                digest.keep_out(raw, error, self._family.id_field, seen.at)
                 continue
             other = newest.get(record.entity_id)
             if other is None or not is_older(record.marks, other.marks):

@@ -68,6 +68,11 @@ class Family(Protocol):
         ...
 
     @property
+    def id_field(self) -> str:
+        """The upstream's name of the field with the entity's id."""
+        ...
+
+    @property
     def fields(self) -> tuple[str, ...]:
         """The upstream's names of the tracked fields, in the view's order."""
         ...

@@ -11,6 +11,8 @@ DEFAULT_SCHEDULE_S: tuple[float, ...] = (5, 300, 1800, 7200, 18000, 36000, 50400
 """Delays after attempt 1, 2, …: the Standard Webhooks specification's example."""
 JITTER = 0.2
 MAX_RETRY_AFTER_S = 86400.0
+MAX_ASKED_S = 3600.0
+"""Longest pause between polls that an upstream's `Retry-After` can bring about."""
 GONE = 410
 _OWN_ATTEMPTS = 51
 """The longest schedule that a subscriber can have, and the first attempt."""
@@ -71,12 +73,10 @@ def decide(
     return Decision(Verdict.RETRY, max(delay, asked))
 
 
-def poll_backoff_s(failures: int, interval_s: float, jitter: float, asked_s: float | None) -> float:
+def poll_backoff_s(failures: int, interval_s: float, jitter: float) -> float:
     """Seconds until the next poll after `failures` failed ones in a row.
 
-    Doubles from the interval to five minutes (or the interval, if that is longer), lengthened by up to 20 %;
-    never below what the upstream asked for, within an hour.
+    Doubles from the interval to five minutes (or the interval, if that is longer), lengthened by up to 20 %.
     """
     ceiling = max(300.0, interval_s)
-    delay = min(ceiling, interval_s * 2.0 ** min(failures - 1, 16)) * (1 + JITTER * jitter)
-    return max(delay, min(asked_s or 0.0, 3600.0))
+    return min(ceiling, interval_s * 2.0 ** min(failures - 1, 16)) * (1 + JITTER * jitter)

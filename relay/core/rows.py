@@ -47,7 +47,7 @@ def number(value: float, field: str) -> float:
     Text such as "nan" or "inf" has become a number by now, and is refused here.
     """
     if not abs(value) <= MAX_NUMBER:
-        raise InvalidRecordError(f"{field} is out of range")
+        raise InvalidRecordError(f"{field} is out of range", field)
     whole = int(value)
     return whole if whole == value else value
 
@@ -61,7 +61,7 @@ def entity_id(value: str | int, field: str) -> str:
     """Check an entity's id: not empty, of bounded length, printable."""
     text = str(value)
     if not text or len(text) > MAX_ID_LENGTH or not text.isprintable():
-        raise InvalidRecordError(f"{field} is not a usable id")
+        raise InvalidRecordError(f"{field} is not a usable id", field)
     return text
 
 
@@ -85,9 +85,9 @@ def parse_time(value: str | float | None, field: str, now: datetime | None = Non
         else:
             moment = datetime.fromtimestamp(value, UTC)
     except (ValueError, OverflowError, OSError):
-        raise InvalidRecordError(f"{field} is not a time") from None
+        raise InvalidRecordError(f"{field} is not a time", field) from None
     if now is not None and moment - now > MAX_AHEAD:
-        raise InvalidRecordError(f"{field} lies in the future")
+        raise InvalidRecordError(f"{field} lies in the future", field)
     return moment
 
 

@@ -44,6 +44,7 @@ class SessionFamily:
     """The rules for sessions. `progress` turns `session.progressed` on."""
 
     entity_kind = "session"
+    id_field = "session_id"
     fields = ("status", "dt_completed", "num_attempted")
     learner_at = None
 
@@ -54,7 +55,7 @@ class SessionFamily:
         """Read one row of `sessions/statuses`. Its rows have nothing that only grows: no marks."""
         row = _read_row(raw)
         if not row.status or len(row.status) > MAX_STATUS_LENGTH:
-            raise InvalidRecordError("status is empty or too long")
+            raise InvalidRecordError("status is empty or too long", "status")
         parse_time(row.dt_started, "dt_started", now)
         completed = parse_time(row.dt_completed, "dt_completed", now)
         attempted = row.num_attempted if self._progress else None

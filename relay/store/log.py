@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from relay.core.log import START, Entry, Place
-from relay.store.keys import Keys
+from relay.store.keys import TAG_LENGTH, Keys
 from relay.store.payloads import entry_of, with_contents
 from relay.store.scripts import Client, Scripts, register
 
@@ -121,6 +121,20 @@ class LogStore:
         place = await self._client.hget(self._keys.index(event_id), event_id)
         return None if place is None else (await self.at([Place.parse(place)]))[0]
 
+    async def of_entity(self, source: str, entity_id: str, after: Place, until: Place, count: int) -> list[Entry]:
+        """Up to `count` events of one entity after a place, up to and including `until`, in order."""
+        bucket, tag = self._keys.timeline(source, entity_id)
+        listed = await self._client.lrange(bucket, 0, -1)
+        places = [Place.parse(one[TAG_LENGTH:]) for one in listed if one.startswith(tag.encode())]
+        places = [place for place in places if after < place <= until]
+        found: list[Entry] = []
+        for at in range(0, len(places), count):
+            entries = await self.at(places[at : at + count])  # some may be of another entity with the same tag
+            found += [one for one in entries if one and (one.source, one.entity_id) == (source, entity_id)]
+            if len(found) >= count:
+                break
+        return found[:count]
+
     async def trim(self, before_ms: int) -> int:
         """Remove events older than this, at most `TRIM_BATCH`; returns how many."""
         if before_ms <= 0:  # retention reaches back beyond 1970, where there is no id
@@ -128,13 +142,14 @@ class LogStore:
         old = await self._client.xrange(self._keys.log, "-", f"({before_ms}-0", TRIM_BATCH)
         if not old:
             return 0
-        keys, events = [self._keys.log, self._keys.meta, self._keys.payloads], list[int | str | bytes]()
+        keys = [self._keys.log, self._keys.meta, self._keys.payloads]
+        events: list[int | str | bytes] = []
         for place, fields in old:
-            event_id = fields[b"i"].decode()
-            keys.append(self._keys.index(event_id))
-            events += (place, len(keys), event_id)
+            event_id, entity = fields[b"i"].decode(), (fields[b"s"].decode(), fields[b"e"].decode())
+            keys += (self._keys.index(event_id), self._keys.timeline(*entity)[0])
+            events += (place, len(keys) - 1, event_id, len(keys))
         last = Place.parse(old[-1][0])
-        await self._trim(keys=keys, args=[str(last), f"{last.ms}-{last.no + 1}", *events])
+        await self._trim(keys=keys, args=[str(last), f"{last.ms}-{last.no + 1}", TAG_LENGTH, *events])
         return len(old)
 
     async def announce(self, kind: str, value: str) -> None:

@@ -66,8 +66,11 @@ class RegistryStore:
 
     async def _put(self, subscriber_id: str, expected: bytes, new: bytes, event: Event | None = None) -> None:
         keys = self._keys
-        index = [keys.index(event.id)] if event else []
-        told = [event.id, event.type, event.source, event.entity_id, event.payload] if event else []
+        index, told = list[str](), list[str | bytes]()
+        if event is not None:
+            line, tag = keys.timeline(event.source, event.entity_id)
+            index = [keys.index(event.id), line]
+            told = [event.id, event.type, event.source, event.entity_id, event.payload, tag]
         done = await self._scripts.register(
             [
                 keys.sub,

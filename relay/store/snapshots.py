@@ -98,8 +98,9 @@ class SnapshotStore:
             state = number(self._keys.state(source, change.entity_id))
             args += (state, change.entity_id, change.expected, change.new, len(change.events))
             for event in change.events:
-                index = number(self._keys.index(event.id))
-                args += (index, event.id, event.type, event.source, event.entity_id)
+                line, tag = self._keys.timeline(event.source, event.entity_id)
+                args += (number(self._keys.index(event.id)), number(line), tag)
+                args += (event.id, event.type, event.source, event.entity_id)
                 args.append(pack_content(event.payload, event.private))
         pairs = list((meta or {}).items())
         args += (len(pairs), *(text for pair in pairs for text in pair))

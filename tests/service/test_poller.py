@@ -246,5 +246,5 @@ async def test_a_pause_past_the_lease_does_not_end_polling(polls: PollRig, monke
             count = len(polls.source.polls)
             polls.clock.passed_s += 7
             polls.clock.at += timedelta(seconds=7)
-            holder.poller._wake.set()  # it looks at its lease before the next tick does
+            holder.poller.poll_now()  # it looks at its lease before the next tick does
             await wait_until(lambda: len(polls.source.polls) > count)  # noqa: B023 - awaited here

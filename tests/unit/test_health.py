@@ -102,10 +102,12 @@ def test_the_status_shows_what_is_held_back() -> None:
     """Until a poll succeeds or fails."""
     health = Health()
     for after in (lambda: health.succeed(NOW, Digest(), 0, 0), lambda: health.fail("timeout", "no answer", NOW)):
-        health.hold(NOW, 150)
-        assert json.loads(health.status())["held_back"] == 150
+        health.hold(NOW, [str(number) for number in range(150)])
+        told = json.loads(health.status())
+        assert (told["held_back"], told["held_back_entities"][-1]) == (150, "19")
         after()
-        assert json.loads(health.status())["held_back"] == 0
+        told = json.loads(health.status())
+        assert (told["held_back"], told["held_back_entities"]) == (0, [])
 
 
 def test_a_gap_moves_no_status_and_names_its_span() -> None:

@@ -1,9 +1,10 @@
 -- Commit snapshots together with the events that tell of them: no crash separates the two.
 --
--- KEYS  1 fence   2 log   3 meta   4 payloads   5 stem of the counters   6.. state buckets and index buckets
+-- KEYS  1 fence   2 log   3 meta   4 payloads   5 stem of the counters   6.. state, index and timeline buckets
 -- ARGV  token, observation, observation that this token wrote last ('' = unknown),
 --       n, then per change: key number, entity, expected snapshot ('' = none), new snapshot ('' = remove), m,
---          then per event: key number of its index bucket, id, type, source, entity, what it says (payload and private fields),
+--          then per event: key numbers of its index and timeline buckets, the entity's tag there,
+--          id, type, source, entity, what it says (payload and private fields),
 --       n, then n pairs of meta field and value (written only if no change was in conflict)
 -- Returns  {'FENCED'}  a newer holder or a newer observation has written: nothing was changed
 --          {'LOST'}    the fence stands before that last observation: the store has lost a tail; nothing was changed
@@ -43,8 +44,9 @@ for _ = 1, tonumber(take()) do
   local stored = current(bucket, entity)
   local events = {}
   for m = 1, tonumber(take()) do
-    local event = { key(), take(), take(), take(), take(), take() }
+    local event = { key(), key(), take(), take(), take(), take(), take(), take() }
     redis.call('HLEN', event[1])
+    redis.call('LLEN', event[2])
     events[m] = event
   end
   if stored == expected then
@@ -67,9 +69,10 @@ for _, change in ipairs(changes) do
   local bucket, entity, new, events = change[1], change[2], change[3], change[4]
   if new == '' then redis.call('HDEL', bucket, entity) else redis.call('HSET', bucket, entity, new) end
   for _, event in ipairs(events) do
-    local index, id, kind, source, subject, content = unpack(event)
+    local index, line, tag, id, kind, source, subject, content = unpack(event)
     local place = redis.call('XADD', KEYS[2], '*', 'i', id, 't', kind, 's', source, 'e', subject)
     redis.call('HSET', index, id, place)
+    redis.call('RPUSH', line, tag .. place)
     redis.call('HSET', KEYS[4], place, content)
     minted[source] = (minted[source] or 0) + 1
   end
