@@ -10,7 +10,10 @@ from redis.asyncio import Redis
 from relay.core.catalogue import known_types
 from relay.core.errors import FetchError
 from relay.core.health import Health
+from relay.core.lab import LabFamily
 from relay.core.log import START
+from relay.core.memory import Digest, Memory
+from relay.core.model import Observation
 from tests.service.admin_api import Api, admin_api
 from tests.service.upstreams import NOW
 
@@ -148,14 +151,70 @@ async def test_a_source_shows_how_fresh_it_is(redis_client: Redis) -> None:
         assert [one["name"] for one in await api.pages("/v1/sources", limit=1)] == ["exams", "lod"]
 
 
+async def test_a_source_says_how_fresh_what_is_known_is(redis_client: Redis) -> None:
+    """Never looked at, fresh, stale; when the next poll begins, and for how long it has been due."""
+    async with admin_api(redis_client) as api:
+        body = (await api.get("/v1/sources/lod")).body
+        assert (body["freshness"], body["next_poll_at"], body["overdue_s"]) == ("never", None, 0)
+        health = Health()
+        health.succeed(NOW, Digest(), 3, 1)
+        health.expect(NOW + timedelta(seconds=30))
+        await _status(api, health, NOW)
+        body = (await api.get("/v1/sources/lod")).body
+        assert (body["freshness"], body["next_poll_at"], body["overdue_s"]) == ("fresh", "2026-11-21T17:01:00.250Z", 0)
+        api.clock.advance(91)
+        body = (await api.get("/v1/sources/lod")).body
+        assert (body["status"], body["freshness"], body["overdue_s"]) == ("ok", "stale", 61)
+
+
+async def test_a_source_shows_samples_of_the_rows_that_it_keeps_out(redis_client: Redis) -> None:
+    """Reason, field, shape and entity; the value nowhere."""
+    digest = Memory(LabFamily(), {}).digest(
+        [b'{"LabInstanceId":7,"CompletionStatus":"ann@example.org"}'], Observation("lod", NOW)
+    )
+    health = Health()
+    health.succeed(NOW, digest, 3, 1)
+    async with admin_api(redis_client) as api:
+        await _status(api, health, NOW)
+        body = (await api.get("/v1/sources/lod")).body
+        (sample,) = body["invalid_samples"]
+        assert sum(body["invalid_rows"].values()) == 1
+        assert (sample["field"], sample["shape"], sample["entity_id"], sample["at"]) == (
+            "CompletionStatus",
+            "text of 17 bytes",
+            "7",
+            "2026-11-21T17:00:30.250Z",
+        )
+        assert "ann" not in str(body)
+
+
 async def test_a_poll_is_announced_to_every_replica(redis_client: Redis) -> None:
     """202, and a message in the control stream that the holder of the source reads."""
     async with admin_api(redis_client) as api:
+        await _status(api, Health(), NOW)
         answer = await api.call("POST", "/v1/sources/lod/poll")
-        assert (answer.status, answer.body["source"]) == (202, "lod")
+        assert (answer.status, answer.body["source"], answer.body["note"]) == (202, "lod", None)
+        assert answer.body["expected_at"] == answer.body["requested_at"]
         news = await api.store.log.wait(START, START, block_ms=10)
         assert [(kind, value) for _, kind, value in news.control] == [("poll", "lod")]
         assert (await api.call("POST", "/v1/sources/nowhere/poll")).status == 404
+
+
+async def test_a_poll_waits_as_long_as_the_upstream_asks(redis_client: Redis) -> None:
+    """The answer says when it will really be made, and why not at once; that nobody polls it says too."""
+    async with admin_api(redis_client) as api:
+        health = Health()
+        health.fail("rate_limited", "too many requests", NOW)
+        health.expect(NOW, NOW + timedelta(seconds=500))
+        await _status(api, health, NOW)
+        answer = (await api.call("POST", "/v1/sources/lod/poll")).body
+        assert (answer["expected_at"], "Retry-After" in answer["note"]) == ("2026-11-21T17:08:50.250Z", True)
+        assert (await api.get("/v1/sources/lod")).body["wait_until"] == answer["expected_at"]
+        api.clock.advance(501)
+        answer = (await api.call("POST", "/v1/sources/lod/poll")).body
+        assert (answer["expected_at"], answer["note"]) == (answer["requested_at"], None)
+        answer = (await api.call("POST", "/v1/sources/exams/poll")).body
+        assert (answer["expected_at"], "no replica" in answer["note"]) == (None, True)
 
 
 async def test_the_catalogue_is_served_with_valid_examples(redis_client: Redis) -> None:
