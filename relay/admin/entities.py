@@ -98,5 +98,5 @@ class Entities:
 
 
 def _kind(entries: Sequence[Entry]) -> str:
-    """What an entity is whose source is configured no longer, by what was told of it."""
+    """What an entity is whose source is configured no longer, by what was told of it and not erased since."""
     return next((str(_decode(one.payload)["data"]["entity"]["kind"]) for one in entries if not one.erased), "unknown")

@@ -20,14 +20,13 @@ from relay.admin.problems import not_found
 from relay.admin.routes import Route
 from relay.admin.sources import SourceInfo, freshness
 from relay.clock import Clock
+from relay.core.erasure import shown
 from relay.core.health import Status
 from relay.core.log import START, Entry
 from relay.core.memory import DAY_S
 from relay.core.model import Family, Snapshot
 from relay.store import Store
 
-LATEST: Final = 250
-"""Events of an entity that are looked at for the latest one; more than any but a very busy one has."""
 _UNSEEN: Final = timedelta(seconds=DAY_S + 3600)
 """An unchanged sight is noted once a day: without one for longer, the upstream has not shown the entity."""
 
@@ -82,12 +81,9 @@ class ExplainEntity:
         )
 
     async def _last_event(self, source: str, entity_id: str) -> Entry | None:
-        end, after, last = (await self._feed.shown()).end, START, None
-        while found := await self._store.log.of_entity(source, entity_id, after, end, LATEST):
-            last, after = found[-1], found[-1].place
-            if len(found) < LATEST:
-                break
-        return last
+        end = (await self._feed.shown()).end
+        latest = await self._store.log.of_entity(source, entity_id, START, end, 1, newest_first=True)
+        return latest[0] if latest else None
 
 
 _Reasons = list[tuple[NoEventReason, str]]
@@ -147,6 +143,6 @@ def _shown(entry: Entry) -> dict[str, Any]:
     return {
         "event_id": entry.event_id,
         "type": entry.event_type,
-        "sequence": _decode(entry.payload)["data"]["sequence"] if entry.payload else 0,
+        "sequence": _decode(shown(entry))["data"].get("sequence"),
         "logged_at": moment(entry.place.ms),
     }

@@ -89,7 +89,8 @@ class LastEvent(Described):
 
     event_id: str
     type: str
-    sequence: int
+    sequence: int | None
+    """Null: what it said was erased together with its learner."""
     logged_at: Moment
 
 

@@ -121,16 +121,20 @@ class LogStore:
         place = await self._client.hget(self._keys.index(event_id), event_id)
         return None if place is None else (await self.at([Place.parse(place)]))[0]
 
-    async def of_entity(self, source: str, entity_id: str, after: Place, until: Place, count: int) -> list[Entry]:
-        """Up to `count` events of one entity after a place, up to and including `until`, in order."""
+    async def of_entity(
+        self, source: str, entity_id: str, after: Place, until: Place, count: int, *, newest_first: bool = False
+    ) -> list[Entry]:
+        """Up to `count` events of one entity after a place, up to and including `until`, in order or in reverse."""
         bucket, tag = self._keys.timeline(source, entity_id)
         listed = await self._client.lrange(bucket, 0, -1)
         places = [Place.parse(one[TAG_LENGTH:]) for one in listed if one.startswith(tag.encode())]
-        places = [place for place in places if after < place <= until]
+        places = sorted((place for place in places if after < place <= until), reverse=newest_first)
         found: list[Entry] = []
         for at in range(0, len(places), count):
             entries = await self.at(places[at : at + count])  # some may be of another entity with the same tag
-            found += [one for one in entries if one and (one.source, one.entity_id) == (source, entity_id)]
+            found += [
+                one for one in entries if one and (one.source, one.entity_id) == (source, entity_id)
+            ]
             if len(found) >= count:
                 break
         return found[:count]

@@ -43,6 +43,8 @@ async def test_an_entity_has_its_own_events_in_order(store: Store) -> None:
     assert await _of(store, "") == []
     assert await store.log.of_entity("other", "a", START, mine[-1].place, 10) == []
     assert await store.log.of_entity(SOURCE, "a", START, mine[1].place, 10) == mine[:2]
+    latest = await store.log.of_entity(SOURCE, "a", START, mine[-1].place, 2, newest_first=True)
+    assert latest == [mine[3], mine[2]]
 
 
 async def test_entities_with_the_same_tag_are_told_apart(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
