@@ -125,8 +125,7 @@ async def test_a_hundred_streams_cost_one_reader(redis_client: Redis) -> None:
         after = await _commands(redis_client)
         assert after.get("xread", 0) - before.get("xread", 0) <= 45  # one per mint at the most, and the pauses
         assert after.get("xrange", 0) - before.get("xrange", 0) <= 40 + 4  # the test's own look-ups
-        await wait_until(lambda: not api.tail._followers)
-        await asyncio.sleep(0.1)
+        await wait_until(lambda: not api.tail._followers and api.tail._end is None)
         quiet = await _commands(redis_client)
         await asyncio.sleep(0.1)
         assert (await _commands(redis_client)).get("xread") == quiet.get("xread")
