@@ -48,6 +48,14 @@ def pair(tmp_path: Path) -> Iterator[tuple[ValkeyProcess, ValkeyProcess]]:
         primary.kill()
 
 
+@pytest.fixture
+def quick_tail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the reader of the feed's end look up often, so that no test waits for it."""
+    monkeypatch.setattr("relay.admin.feed_tail.BLOCK_MS", 50)
+    monkeypatch.setattr("relay.admin.feed_tail.PAUSE_S", 0.01)
+    monkeypatch.setattr("relay.admin.stream.STORE_PAUSE_S", 0.01)
+
+
 @pytest.fixture(autouse=True)
 def breaker_that_stays_closed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests of something else see every attempt at once; a module that is about the breaker says `BREAKER = True`."""

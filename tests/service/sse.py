@@ -88,3 +88,8 @@ async def follow(api: Api, last_event_id: str | None = None, **query: str) -> As
         source = EventSource(response)
         assert await source.block() is None
         yield source
+
+
+def entry_fields(payload: bytes) -> Any:
+    """An entry of the log, as the store has it."""
+    return {"i": "e", "t": "lab.completed", "s": "lod", "e": "1", "p": payload}
