@@ -222,7 +222,7 @@ class Poller:
             return False
         self._metrics.polls.labels(self.name, verdict.value).inc()
         self._health.hold(asked_at, [change.entity_id for change in digest.doubtful()])
-        self._expect_next(self._source.interval_s)
+        self._health.expect(self._turn_at, self._source.interval_s)
         return True
 
     async def _mint(self, changes: Sequence[Change], seen: Observation) -> None:
@@ -239,7 +239,7 @@ class Poller:
     async def _succeeded(self, started: datetime, total: Digest, watermark: datetime) -> None:
         self._doubt.settled()
         recovered = self._health.succeed(started, total, len(self._memory), self._memory.open())
-        self._expect_next(self._source.interval_s)
+        self._health.expect(self._turn_at, self._source.interval_s)
         if recovered:
             await self._tell("relay.source.recovered")
         expired = self._memory.expired(self._clock.now(), self._keep, EXPIRE_BATCH)
@@ -271,14 +271,10 @@ class Poller:
         asked_s = min(error.retry_after_s or 0.0, MAX_ASKED_S)
         self._rest.hold_off(asked_s)
         pause_s = poll_backoff_s(self._health.failures, self._source.interval_s, self._rng.random())
-        self._expect_next(pause_s, asked_s)
+        wait_until = self._clock.now() + timedelta(seconds=asked_s) if asked_s else None
+        self._health.expect(self._turn_at, pause_s, wait_until)
         await self._save(self._watermark)
         return pause_s
-
-    def _expect_next(self, pause_s: float, asked_s: float = 0.0) -> None:
-        """Note when the next turn begins: so long after this one's beginning, but not before the upstream allows."""
-        wait_until = self._clock.now() + timedelta(seconds=asked_s) if asked_s else None
-        self._health.expect(self._turn_at + timedelta(seconds=pause_s), wait_until)
 
     async def _save(self, watermark: datetime | None) -> None:
         """Write watermark and status; fenced like every write of the source's holder."""

@@ -1,7 +1,7 @@
 """How a source is doing, and the relay's own events about it."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -113,9 +113,10 @@ class Health:
         self._status.held_back = len(entities)
         self._status.held_back_entities = list(entities[:MAX_HELD_SHOWN])
 
-    def expect(self, next_poll_at: datetime, wait_until: datetime | None = None) -> None:
-        """Note when the next poll is to begin, and what the upstream has asked for."""
-        self._status.next_poll_at = rfc3339(max(next_poll_at, wait_until or next_poll_at))
+    def expect(self, turn_at: datetime, pause_s: float, wait_until: datetime | None = None) -> None:
+        """Note when the next poll begins: so long after this one did, but not before the upstream wants it to."""
+        next_at = turn_at + timedelta(seconds=pause_s)
+        self._status.next_poll_at = rfc3339(max(next_at, wait_until or next_at))
         self._status.wait_until = rfc3339(wait_until)
 
     @property

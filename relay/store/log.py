@@ -132,9 +132,7 @@ class LogStore:
         found: list[Entry] = []
         for at in range(0, len(places), count):
             entries = await self.at(places[at : at + count])  # some may be of another entity with the same tag
-            found += [
-                one for one in entries if one and (one.source, one.entity_id) == (source, entity_id)
-            ]
+            found += [one for one in entries if one and (one.source, one.entity_id) == (source, entity_id)]
             if len(found) >= count:
                 break
         return found[:count]

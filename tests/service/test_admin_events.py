@@ -158,7 +158,7 @@ async def test_a_source_says_how_fresh_what_is_known_is(redis_client: Redis) -> 
         assert (body["freshness"], body["next_poll_at"], body["overdue_s"]) == ("never", None, 0)
         health = Health()
         health.succeed(NOW, Digest(), 3, 1)
-        health.expect(NOW + timedelta(seconds=30))
+        health.expect(NOW, 30)
         await _status(api, health, NOW)
         body = (await api.get("/v1/sources/lod")).body
         assert (body["freshness"], body["next_poll_at"], body["overdue_s"]) == ("fresh", "2026-11-21T17:01:00.250Z", 0)
@@ -205,7 +205,7 @@ async def test_a_poll_waits_as_long_as_the_upstream_asks(redis_client: Redis) ->
     async with admin_api(redis_client) as api:
         health = Health()
         health.fail("rate_limited", "too many requests", NOW)
-        health.expect(NOW, NOW + timedelta(seconds=500))
+        health.expect(NOW, 0, NOW + timedelta(seconds=500))
         await _status(api, health, NOW)
         answer = (await api.call("POST", "/v1/sources/lod/poll")).body
         assert (answer["expected_at"], "Retry-After" in answer["note"]) == ("2026-11-21T17:08:50.250Z", True)
