@@ -49,6 +49,8 @@ async def furnish(api: Api) -> Known:
         "deliveries id": (await api.get("/v1/deliveries", limit=250, subscriber_id=subscribers[0]["id"])).ids,
         "events id": [one.event_id for one in events],
         "sources name": ["lod", "exams"],
+        "entities source": [events[0].source],
+        "entities id": [one.entity_id for one in events],
         "event-types type": ["lab.completed", "relay.test"],
     }
 
