@@ -45,6 +45,7 @@ from relay.durable import Durable
 from relay.erasure import Erasure
 from relay.store import Store
 
+_NAME: Final = re.compile(r"\{(\w+)\}")
 ROUTES: Final = web.AppKey("routes", tuple[Route, ...])
 
 
@@ -112,16 +113,18 @@ def admin_app(
 
 
 def _pattern(route: Route, routes: Sequence[Route]) -> str:
-    """The path for the router: a name that has a route of its own (`/redeliver`) is nobody's id (`/{id}`).
+    """The path for the router: an id may hold anything but a slash (of itself, aiohttp takes no braces there).
 
-    Otherwise methods of one would be allowed for the other.
+    A name that has a route of its own (`/redeliver`) is nobody's id (`/{id}`): otherwise methods of one would be
+    allowed for the other.
     """
     head, _, last = route.path.rpartition("/")
-    if not last.startswith("{"):
-        return route.path
-    siblings = {one.path.rpartition("/") for one in routes}
-    own = sorted(re.escape(name) for above, _, name in siblings if above == head and not name.startswith("{"))
-    return f"{head}/{{{last[1:-1]}:(?!(?:{'|'.join(own)})$)[^{{}}/]+}}" if own else route.path
+    if last.startswith("{"):
+        siblings = {one.path.rpartition("/") for one in routes}
+        own = sorted(re.escape(name) for above, _, name in siblings if above == head and not name.startswith("{"))
+        others = f"(?!(?:{'|'.join(own)})$)" if own else ""
+        last = f"{{{last[1:-1]}:{others}[^/]+}}"
+    return _NAME.sub(r"{\1:[^/]+}", head) + "/" + last
 
 
 async def _without_query(handler: Handler, request: web.Request) -> web.StreamResponse:

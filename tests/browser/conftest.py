@@ -8,13 +8,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest_asyncio
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser, async_playwright, expect
 from redis.asyncio import Redis
 
 from relay.store.connect import connect
-from tests.browser.chromium import ARGUMENTS, Visits, chromium
+from tests.browser.chromium import ARGUMENTS, TIMEOUT_MS, Visits, chromium
 from tests.service.admin_api import Api, admin_api
 from tests.system.relay_process import RelayProcess, relay
+
+expect.set_options(timeout=TIMEOUT_MS)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -21,7 +21,9 @@ async def test_an_operators_day(visits: Visits, sandbox: RelayProcess) -> None:
         page = await visits.open(sandbox.url, sandbox.token, "#/subscribers/new")
         await _register(page, receiver)
         await _watch(page, receiver)
+        await _crash(page, sandbox, visits)
         await _fail_and_redeliver(page, receiver)
+        await _replay(page, visits)
         await _change(page)
         await _leave(page)
     assert receiver.contradictions == []
@@ -50,6 +52,17 @@ async def _watch(page: Page, receiver: Receiver) -> None:
     await expect(page.get_by_role("heading", name="Events", level=1)).to_be_visible()
 
 
+async def _crash(page: Page, sandbox: RelayProcess, visits: Visits) -> None:
+    visits.expect(".*net::ERR_.*")
+    await expect(page.get_by_role("status").filter(has_text="live")).to_be_visible()
+    await sandbox.kill()
+    await expect(page.get_by_role("status").filter(has_text="trying again")).to_be_visible()
+    await sandbox.start()
+    await expect(page.get_by_role("status").filter(has_text="live")).to_be_visible()
+    rows = await page.locator("tbody tr").count()
+    await expect(page.locator("tbody tr").nth(rows)).to_be_visible()
+
+
 async def _fail_and_redeliver(page: Page, receiver: Receiver) -> None:
     receiver.status = 500
     await page.get_by_role("link", name="Deliveries", exact=True).click()
@@ -73,8 +86,24 @@ async def _fail_and_redeliver(page: Page, receiver: Receiver) -> None:
     await expect(page.locator("dl .badge").filter(has_text="delivered")).to_be_visible()
 
 
-async def _change(page: Page) -> None:
+async def _replay(page: Page, visits: Visits) -> None:
+    visits.expect("422 .*/replay")
     await page.get_by_role("link", name=re.compile("^sub_")).click()
+    await page.get_by_text("Replay a range of events").click()
+    await page.get_by_label("Until").fill("2001-01-01T00:00:00")
+    await page.get_by_role("button", name="Replay").click()
+    await expect(page.get_by_label("Until")).to_have_attribute("aria-invalid", "true")
+    await page.get_by_label("Until").fill("")
+    await page.get_by_label("Only").select_option("everything, once more")
+    await page.get_by_role("button", name="Replay").click()
+    await expect(page.get_by_role("status").filter(has_text=re.compile(r"Begun: \d+ events"))).to_be_visible()
+    await expect(page.get_by_role("row").filter(has_text="all").filter(has_text="done")).to_be_visible()
+    await page.get_by_role("button", name="Reconcile").click()
+    await page.get_by_role("dialog").get_by_role("button", name="Reconcile").click()
+    await expect(page.get_by_role("status").filter(has_text="sent again")).to_be_visible()
+
+
+async def _change(page: Page) -> None:
     await page.get_by_role("link", name="Edit").first.click()
     await page.get_by_label("Description").fill("The new LMS")
     await page.get_by_text("How it is sent").click()

@@ -61,6 +61,9 @@ async def test_hostile_texts_are_shown_as_they_are(visits: Visits, api: Api) -> 
         "#/deliveries?status=dead",
         f"#/deliveries/{delivery}",
         f"#/events/{entry.event_id}",
+        f"#/entities/exams/{quote(HOSTILE, safe='')}",
+        "#/events",
+        "#/",
     ]
     page = await visits.open(str(api.http.make_url("/")), TOKEN, "#/sources")
     for view in views:

@@ -1,6 +1,6 @@
 // Deliveries: what became of events, and making many of them again.
 
-import { all, get, post } from "./api.js";
+import { all, get, post, v1 } from "./api.js";
 import { badge, button, el, heading, href, link, long, none } from "./dom.js";
 import { attempt, confirm } from "./dialogs.js";
 import { counted, since, when } from "./format.js";
@@ -43,8 +43,17 @@ export function deliveryColumns(without = [], ctx = null) {
           ? el("a", { href: href(["deliveries", one.id]), "aria-label": `Delivery of ${one.event_type}` }, "Attempts")
           : none(),
     },
+    { name: "again", title: "", cell: (one) => (one.id ? redeliverOne(one) : none()) },
   ];
   return columns.filter((one) => !without.includes(one.name));
+}
+
+function redeliverOne(one) {
+  async function act(pressed) {
+    const done = await attempt(() => post(v1("deliveries", one.id, "redeliver")), "It goes out again now.");
+    if (done) pressed.replaceWith(badge("due now", "idle"));
+  }
+  return button("Redeliver", act, { kind: "small", describe: `Redeliver ${one.event_type}` });
 }
 
 /** How a delivery stands. */
@@ -60,7 +69,7 @@ export async function deliveryList(ctx) {
   if (wanted.status !== "dead") wanted.cause = "";
   const names = Object.fromEntries(subscribers.map((one) => [one.id, one.description || one.url]));
   const list = paged(ctx, {
-    columns: deliveryColumns([], { names }),
+    columns: deliveryColumns(wanted.status === "dead" ? [] : ["again"], { names }),
     caption: "Deliveries",
     read: (cursor) => get("/v1/deliveries", { ...wanted, cursor }, ctx.signal),
     nothing: () => nothing(wanted, subscribers.length),

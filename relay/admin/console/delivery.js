@@ -49,7 +49,7 @@ export async function deliveryView(ctx, id) {
           ),
     ];
   });
-  ctx.every(5000, shown.refresh);
+  ctx.every(2000, shown.refresh);
   const again = button(
     "Redeliver",
     async () => {

@@ -73,7 +73,9 @@ function outcome(one) {
 
 function reasons(one) {
   if (one.waits.length) {
-    return one.waits.map((wait) => el("div", {}, wait.detail, wait.until ? [", ", since(wait.until)] : null));
+    return one.waits.map((wait) =>
+      el("div", {}, wait.detail, new Date(wait.until) > new Date() ? [", ", since(wait.until)] : null),
+    );
   }
   if (!one.refused_by) return one.delivery ? none() : one.detail;
   const { condition, allowed, value } = one.refused_by;

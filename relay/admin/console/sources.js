@@ -1,7 +1,7 @@
 // Sources: how fresh what the relay knows is, what it could not read, and polling now.
 
 import { all, get, post, v1 } from "./api.js";
-import { badge, button, el, facts, heading, link, none } from "./dom.js";
+import { badge, button, el, facts, heading, href, link, long, none } from "./dom.js";
 import { attempt } from "./dialogs.js";
 import { count, counted, seconds, since, when } from "./format.js";
 import { empty, part, section, table } from "./parts.js";
@@ -25,6 +25,15 @@ const COLUMNS = [
   { title: "", cell: (one) => pollNow(one) },
 ];
 
+const SAMPLES = [
+  { title: "At", cell: (one) => when(one.at, { short: true }) },
+  { title: "Entity", cell: (one) => (one.entity_id ? long(one.entity_id) : none("unreadable")) },
+  { title: "Field", cell: (one) => one.field ?? "the row" },
+  { title: "Reason", cell: (one) => one.reason },
+  { title: "Found", cell: (one) => one.shape },
+];
+const OVERDUE_S = 30;
+
 /** A table of sources. */
 export function sourceTable(sources) {
   if (!sources.length)
@@ -41,6 +50,7 @@ export function sourceTable(sources) {
 
 function health(one) {
   return [
+    one.freshness === "stale" ? [badge("stale", "bad"), " "] : null,
     badge(one.status, KINDS[one.status] ?? "idle"),
     one.held_back ? [" ", badge("held back", "warn")] : null,
     one.error ? el("span", { class: "muted" }, ` ${one.error.reason ?? ""}`) : null,
@@ -57,10 +67,7 @@ function pollNow(one) {
     () =>
       attempt(
         () => post(v1("sources", one.name, "poll")),
-        (told) =>
-          told.expected_at
-            ? ["Asked. ", one.name, " is polled ", since(told.expected_at).textContent, "."].join("")
-            : `${one.name} is polled now.`,
+        (told) => (told.note ? `Asked: ${told.note}.` : `${one.name} is polled now.`),
       ),
     { kind: "small", key: `poll-${one.name}`, describe: `Poll ${one.name} now` },
   );
@@ -77,7 +84,15 @@ export async function sourceView(ctx, name) {
   ctx.every(3000, shown.refresh);
   return {
     title: `Source ${name}`,
-    content: [heading(1, `Source ${name}`, link(["events"], "Events"), link(["sources"], "All sources")), shown],
+    content: [
+      heading(
+        1,
+        `Source ${name}`,
+        el("a", { href: href(["events"], { source: name }) }, "Its events"),
+        link(["sources"], "All sources"),
+      ),
+      shown,
+    ],
   };
 }
 
@@ -92,12 +107,14 @@ function source(one) {
         "Last good poll",
         one.last_good_poll_at ? [when(one.last_good_poll_at), ", ", since(one.last_good_poll_at)] : none("not yet"),
       ],
-      one.next_poll_at ? ["Next poll", since(one.next_poll_at)] : null,
+      ["Next poll", one.overdue_s > OVERDUE_S ? overdue(one) : since(one.next_poll_at)],
+      one.wait_until ? ["Upstream asks to wait", ["until ", when(one.wait_until)]] : null,
       ["Read completely up to", when(one.watermark)],
       ["Lag", seconds(one.lag_s)],
       ["Failures in a row", count(one.failures)],
       ["Entities", `${count(one.entities)}, ${count(one.open_entities)} of them open`],
       ["Rows of the last poll", `${count(one.rows)}, ${count(one.older_rows)} of them older than what is known`],
+      one.held_back_entities.length ? ["Among them", long(one.held_back_entities.join(", "))] : null,
       [
         "Held back",
         one.held_back
@@ -105,28 +122,27 @@ function source(one) {
           : "nothing",
       ],
     ]),
-    one.error ? section("Last failure", facts(Object.entries(one.error).map(([key, value]) => [key, value]))) : null,
+    one.error ? section("Last failure", facts(failure(one.error))) : null,
     section("Rows that could not be read", quarantine(one)),
   ];
 }
 
+/** By reason how many; and some of them, without anything of what they say. */
 function quarantine(one) {
   const reasons = Object.entries(one.invalid_rows);
   if (!reasons.length) return el("p", { class: "muted" }, "None in the last poll.");
-  return el(
-    "table",
-    { class: "plain" },
-    el(
-      "thead",
-      {},
-      el("tr", {}, el("th", { scope: "col" }, "Reason"), el("th", { scope: "col", class: "number" }, "Rows")),
-    ),
-    el(
-      "tbody",
-      {},
-      reasons.map(([reason, number]) =>
-        el("tr", {}, el("th", { scope: "row" }, reason), el("td", { class: "number" }, count(number))),
-      ),
-    ),
-  );
+  const told = reasons.map(([reason, number]) => `${reason}: ${counted(number, "row")}`).join(", ");
+  return [el("p", {}, told), one.invalid_samples.length ? table(SAMPLES, one.invalid_samples, "Some of them") : null];
+}
+
+function failure(error) {
+  return [
+    ["Reason", error.reason],
+    ["Detail", error.detail],
+    ["Since", when(error.since)],
+  ];
+}
+
+function overdue(one) {
+  return [badge("overdue", "bad"), ` for ${seconds(one.overdue_s)}: does a relay with the role poll run?`];
 }

@@ -101,14 +101,12 @@ async function poll(query, place, signal, tell, state) {
 
 function pause(ms, signal) {
   return new Promise((resolve) => {
-    const timer = setTimeout(resolve, ms);
-    signal.addEventListener(
-      "abort",
-      () => {
-        clearTimeout(timer);
-        resolve();
-      },
-      { once: true },
-    );
+    function done() {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", done);
+      resolve();
+    }
+    const timer = setTimeout(done, ms);
+    signal.addEventListener("abort", done);
   });
 }
