@@ -167,10 +167,6 @@ class Chains:
         """What waits here for its turn."""
         return [one for chain in self._chains.values() for one in chain.in_memory()]
 
-    def in_memory(self) -> list[Item]:
-        """What waits here for its turn."""
-        return [one for chain in self._chains.values() for one in chain.in_memory()]
-
     def names(self) -> list[str]:
         """The retries that are parked, or wait in memory."""
         found = [str(one) for chain in self._chains.values() for one in chain.parked()]
