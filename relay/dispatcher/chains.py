@@ -63,13 +63,23 @@ class _Chain:
 class Chains:
     """The chains of one lane. What is to be written it leaves in `moves`.
 
-    `settle` lets the lane's position pass an item, `queue` queues it for an attempt.
+    `settle` lets the lane's position pass an item, `queue` queues it for an attempt, `has_read` says whether whatever
+    stands in the log up to a place has been admitted: before that, nobody knows what goes first.
     """
 
-    def __init__(self, subscriber_id: str, settle: Callable[[Item], None], queue: Callable[[Item], None]) -> None:
+    def __init__(
+        self,
+        subscriber_id: str,
+        settle: Callable[[Item], None],
+        queue: Callable[[Item], None],
+        has_read: Callable[[Place], bool],
+    ) -> None:
         self._id = subscriber_id
         self._settle = settle
         self._queue = queue
+        self._has_read = has_read
+        self._ahead: set[Entity] = set()
+        """Whose first event stands in the store, ahead of what has been read of the log."""
         self._chains: dict[Entity, _Chain] = {}
         self.moves: dict[str, int] = {}
         """Retries to write, with the Unix ms at which they are due: `BEHIND_MS`, or 0 for at once."""
@@ -97,7 +107,9 @@ class Chains:
 
     def begin(self, item: Item) -> bool:
         """An attempt is to begin; False if an earlier event has come meanwhile, and this one waits again."""
-        chain = self._chains[_entity(item.entry)]
+        chain = self._chains.setdefault(_entity(item.entry), _Chain(quick=False))
+        if item.entry.place not in chain.states:
+            chain.put(item.entry.place, None)  # it was queued twice, under two attempt numbers, and the first has ended
         if not chain.has_turn(item.entry.place):
             chain.put(item.entry.place, item)
             return False
@@ -111,13 +123,23 @@ class Chains:
         chain.under_way = False
         if verdict != Verdict.DELIVERED:
             self.park_behind(item)  # its end must be on record before another goes: after a crash it would go again
-        if held or verdict in (Verdict.DELIVERED, Verdict.DEAD):
+        again = chain.states[item.entry.place] is not None  # it was asked for once more meanwhile
+        if (held or verdict in (Verdict.DELIVERED, Verdict.DEAD)) and not again:
             chain.remove(item.entry.place)
         self._advance(entity)
 
     def lose(self, place: Place) -> None:
-        """An event was removed from the log while it waited."""
-        self.forget({place})
+        """An event was removed from the log while it waited; unless it is the one under way."""
+        if not any(chain.under_way and chain.order[0] == place for chain in self._chains.values()):
+            self.forget({place})
+
+    def went_on(self) -> None:
+        """More of the log has been read."""
+        for entity in [*self._ahead]:
+            if entity in self._chains:
+                self._advance(entity)
+            else:
+                self._ahead.discard(entity)
 
     def park_behind(self, item: Item) -> None:
         """What waits in memory for this event is to wait in the store: it takes long."""
@@ -141,10 +163,6 @@ class Chains:
                 chain.remove(place)
             self._advance(entity)
 
-    def from_log(self) -> list[Item]:
-        """What waits in memory and holds the lane's position."""
-        return [one for chain in self._chains.values() for one in chain.in_memory() if one.holds_cursor]
-
     def in_memory(self) -> list[Item]:
         """What waits here for its turn."""
         return [one for chain in self._chains.values() for one in chain.in_memory()]
@@ -152,7 +170,7 @@ class Chains:
     def names(self) -> list[str]:
         """The retries that are parked, or wait in memory."""
         found = [str(one) for chain in self._chains.values() for one in chain.parked()]
-        return found + [one.retry for chain in self._chains.values() for one in chain.in_memory() if one.retry]
+        return found + [one.retry for one in self.in_memory() if one.retry]
 
     def _wait(self, chain: _Chain, item: Item) -> None:
         """Let it wait for its turn: here if that is soon, else in the store."""
@@ -182,6 +200,10 @@ class Chains:
             chain.states[chain.order[0]] = None
             self._queue(first)
             return
+        if not self._has_read(chain.order[0]):
+            self._ahead.add(entity)
+            return
+        self._ahead.discard(entity)
         for waiting in chain.parked()[:RELEASED]:
             chain.states[waiting.place] = None
             self.moves[str(waiting)] = 0

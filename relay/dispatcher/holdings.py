@@ -109,23 +109,22 @@ class Holdings:
         while True:
             version = self._receivers.version
             cursors, mark = await self._deliveries.take_up(number)
-            due = await self._deliveries.next_due_ms([number], None)
-            shelved = await self._deliveries.shelved(number)
+            put_off = await self._deliveries.put_off(number)
             if version == self._receivers.version:
                 break  # every receiver was registered, and got its cursor, before the cursors were read
         shard = Shard(number, token, cursors.get(SHARD_CURSOR), mark=mark)
-        if number in due:
-            shard.wake_by(due[number])
-            self._board.due.set()
+        shard.wake_by(self._leases.now_ms())  # whatever was made due meanwhile, it is found
         for receiver in self._receivers.all():
             if shard_of(receiver.subscriber.id) == number:
                 self._open_lane(shard, receiver, cursors)
-        for one in shelved:
-            if lane := shard.lanes.get(one.subscriber_id):
+        for one, due_ms in put_off:
+            lane = shard.lanes.get(one.subscriber_id)
+            if lane and (due_ms < BEHIND_MS or not lane.unsorted):  # the order is no longer wished for
                 lane.shelf.add(str(one))
         for lane in shard.lanes.values():
             shard.release(lane, self._leases.now_ms())
         self._board.shards[number] = shard
+        self._board.due.set()
 
     def _open_lane(self, shard: Shard, receiver: Receiver, cursors: dict[str, Place]) -> None:
         own = cursors.get(receiver.subscriber.id)
@@ -154,13 +153,8 @@ class Holdings:
         elif lane is None:
             self._open_lane(shard, receiver, cursors)
         else:
-            self._change(shard, lane, receiver)
-
-    def _change(self, shard: Shard, lane: Lane, receiver: Receiver) -> None:
-        lane.adopt(receiver, self._board.tail)
-        if lane.paused:
-            lane.pause(self._board.tail)
-        self._resume(shard, lane)
+            lane.adopt(receiver, self._board.tail)
+            self._resume(shard, lane)
 
     def _resume(self, shard: Shard, lane: Lane) -> None:
         """Look at everything about a lane again."""
@@ -227,6 +221,7 @@ class Holdings:
             chunk = chunks[start]
             _fill(lane, chunk, partial(self._receivers.wants, lane.id))
             self._board.hungry.set()
+        lane.went_on()
         shard.touched.add(lane)
         self._board.dirty.set()
         self._workers.employ(shard, lane)

@@ -138,11 +138,11 @@ class Lane:
         if self._chains is None or self._chains.admit(item):
             self._retries.append(item)
 
-    def drop_retries(self) -> list[str]:
-        """Take back the retries that are queued and that nobody attempts yet; their names."""
-        names = [item.retry for item in self._retries if item.retry]
-        self._retries.clear()
-        return names
+    def drop_retries(self, keep: int) -> list[str]:
+        """Take back the retries that are queued and that nobody attempts yet, but for the first few; their names."""
+        kept, dropped = list(self._retries)[:keep], list(self._retries)[keep:]
+        self._retries = deque(kept)
+        return [item.retry for item in dropped if item.retry]
 
     def items(self) -> tuple[Item, ...]:
         """Everything in memory that nobody attempts yet."""
@@ -182,16 +182,16 @@ class Lane:
         It is read from the log again, but for what others were taken after: that is put among the retries.
         """
         self.pause(tail)
-        fresh = [*self._fresh, *(self._chains.from_log() if self._chains else ())]
+        waiting = [*self._fresh, *(self._chains.in_memory() if self._chains else ())]
         self._fresh.clear()
-        unattempted, dropped = {item.entry.place for item in fresh}, set[Place]()
+        unattempted, dropped = {item.entry.place for item in waiting if item.holds_cursor}, set[Place]()
         while self._order and self._order[-1] in unattempted:
             dropped.add(self._order.pop())
         if dropped:
             self.read_to = self._order[-1] if self._order else self._settled_to
         if self._chains:
             self._chains.forget(dropped)
-            for item in fresh:
+            for item in waiting:
                 if item.entry.place not in dropped:
                     self._chains.park(item)
 
@@ -227,8 +227,17 @@ class Lane:
     def sort(self, stored: Iterable[tuple[Waiting, int, Entry]]) -> None:
         """Learn from the store's retries who waits for whom."""
         self.unsorted = False
-        self._chains = Chains(self.id, self.settle, self._queue)
+        self._chains = Chains(self.id, self.settle, self._queue, self._has_read)
         self._chains.load(stored)
+
+    def _has_read(self, place: Place) -> bool:
+        """Whether all events up to here have been offered, if they have not been settled before."""
+        return self.live or place <= self.read_to
+
+    def went_on(self) -> None:
+        """More of the log has been read: a retry may now be known to have its turn."""
+        if self._chains:
+            self._chains.went_on()
 
     def unsort(self) -> None:
         """Forget who waits for whom."""
@@ -261,12 +270,14 @@ class Lane:
 
     def adopt(self, receiver: Receiver, tail: Place) -> None:
         """Take over a change of the subscriber: whatever was wrong with it may be mended, so it is tried at once."""
+        if receiver.subscriber.enabled and not self.receiver.subscriber.enabled:
+            self.failing_since = None
         self.receiver = receiver
         self.breaker = Breaker()
         self.pace = Pace(receiver.subscriber.rate_per_s)
         self.resting = self.gone = False
         self.unsorted = self._chains is not None or receiver.subscriber.ordering == "entity"
-        if self.unsorted:
+        if self.paused:
             self._stop(tail)
 
     def pause(self, tail: Place) -> None:

@@ -50,6 +50,7 @@ class Notices:
         state, now = lane.receiver.subscriber.state, self._clock.now()
         against = speaks_against(reply)
         if reply.status == GONE:
+            self._waiting.pop(lane.id, None)  # whatever else was to be told: nothing more comes that could remind us
             self._tell(lane.id, lambda _: State(status="disabled", reason="it answered 410 Gone"))
         elif against is False:
             lane.failing_since = None
@@ -63,12 +64,14 @@ class Notices:
                 self._tell(lane.id, lambda one: _disabled(one, since))
 
     async def turn(self) -> None:
-        """Write the next change of status."""
+        """Write the next changes of status; what cannot be written stays to be written."""
         await self._news.wait()
-        self._news.clear()
-        for subscriber_id, judge in list(self._waiting.items()):
+        while self._waiting:
+            subscriber_id, judge = next(iter(self._waiting.items()))
             await self._write(subscriber_id, judge)
-            self._waiting.pop(subscriber_id, None)
+            if self._waiting.get(subscriber_id) is judge:
+                del self._waiting[subscriber_id]
+        self._news.clear()
 
     def _tell(self, subscriber_id: str, judge: Judgement) -> None:
         if subscriber_id not in self._waiting:
@@ -81,11 +84,7 @@ class Notices:
             state = judge(subscriber)
             if state is None or not subscriber.enabled:
                 return
-            if (
-                state.status == "disabled"
-                and subscriber.state.status == "failing"
-                and not await self._gave_up(subscriber)
-            ):
+            if state.status == "disabled" and state.failing_since and not await self._gave_up(subscriber):
                 return
             enabled = state.status != "disabled"
             changed, event = change_state(subscriber, state, self._clock.now(), enabled=enabled)

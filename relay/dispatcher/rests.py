@@ -4,16 +4,23 @@ import asyncio
 
 from relay.clock import Clock
 from relay.dispatcher.board import Board
+from relay.dispatcher.lane import PROBES, Lane
+from relay.dispatcher.shard import Shard
 from relay.dispatcher.workers import Workers
+from relay.leases import Leases
+
+LOOK_AGAIN_S = 1.0
+"""A lane that has nothing but its shelf to probe with is looked at again after this."""
 
 
 class Rests:
     """Lets lanes go on when their time has come."""
 
-    def __init__(self, board: Board, workers: Workers, clock: Clock) -> None:
+    def __init__(self, board: Board, workers: Workers, clock: Clock, leases: Leases) -> None:
         self._board = board
         self._workers = workers
         self._clock = clock
+        self._leases = leases
 
     async def turn(self) -> None:
         """Let go on who may, then sleep until the next one may."""
@@ -25,6 +32,8 @@ class Rests:
                 del board.rests[lane]
                 lane.resting = False
                 board.hungry.set()
+                if lane.shelf and not (lane.queued or lane.in_flight):
+                    self._probe_with_shelf(shard, lane, now)
                 self._workers.employ(shard, lane)
         times = [at for _, at in board.rests.values()]
         pause_s = max(min(times) - self._clock.monotonic(), 0.001) if times else None
@@ -33,3 +42,9 @@ class Rests:
                 await board.rested.wait()
         except TimeoutError:
             return
+
+    def _probe_with_shelf(self, shard: Shard, lane: Lane, now: float) -> None:
+        """Take a few retries off the shelf: perhaps nothing else comes that the subscriber could be probed with."""
+        shard.unshelve(lane, self._leases.now_ms(), PROBES)
+        self._board.dirty.set()
+        self._board.wake_at(shard, lane, now + LOOK_AGAIN_S)

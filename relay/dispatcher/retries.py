@@ -78,8 +78,6 @@ class Retries:
             lane, retry = shard.lanes.get(one.subscriber_id), str(one)
             if lane is None:  # the subscriber is gone
                 shard.group.done.add(retry)
-            elif lane.unsorted:
-                continue  # it is looked for again once it is known who waits for whom
             elif entry is None or entry.erased:  # the event has outlived its retention, or may not be sent any more
                 shard.group.done.add(retry)
                 if entry is None:
@@ -92,6 +90,7 @@ class Retries:
                 shard.wait(retry, now_ms + FULL_MS)
             else:
                 shard.claimed.add(retry)
+                lane.shelf.discard(retry)  # it may have been asked for while it stood there
                 lane.offer_retry(entry, one)
                 shard.touched.add(lane)
                 self._workers.employ(shard, lane)

@@ -5,8 +5,10 @@ fences is dropped: the new holder begins from the last commit, with the same ids
 """
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import structlog
 
@@ -34,6 +36,8 @@ from relay.telemetry import Metrics
 STORE_PAUSE_S = 0.5
 ROOM = 100
 """So many deliveries a replay may have waiting: enough for a quick subscriber, and half of what fills a lane."""
+LAST_COMMITS_S = 3.0
+"""How long a drain tries to commit; what a store that is away does not take is made again by the next holder."""
 TOLD_EVERY = 60
 """Of the failures in a row of one loop the first is told, and then every so many."""
 
@@ -93,7 +97,7 @@ class Dispatcher:
             on_subscriber=self._holdings.refresh,
             on_control=self._control,
         )
-        self._rests = Rests(board, workers, clock)
+        self._rests = Rests(board, workers, clock, leases)
         self._retries = Retries(board, store.deliveries, store.log, workers, leases)
 
     async def run(self) -> None:
@@ -119,9 +123,11 @@ class Dispatcher:
         self._board.draining = True
         shards = list(self._board.shards.values())
         await self._workers.finish(shards, seconds)
-        for shard in shards:
-            shard.park_all(self._leases.now_ms())
-            await self._commits.commit(shard)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_COMMITS_S):
+                for shard in shards:
+                    shard.park_all(self._leases.now_ms())
+                    await self._until_done(partial(self._commits.commit, shard))
 
     def room(self, subscriber_id: str) -> int:
         """How many deliveries may wait for a subscriber beside live ones and retries: 0 while none can be sent."""

@@ -7,7 +7,7 @@ from collections import deque
 
 from relay.core.log import SHELVED_MS, Place, Waiting
 from relay.dispatcher.item import Item
-from relay.dispatcher.lane import Lane
+from relay.dispatcher.lane import PROBES, Lane
 from relay.store.deliveries import SHARD_CURSOR, Group
 
 SLOW_S = 1.0
@@ -110,20 +110,31 @@ class Shard:
         lane.shelf.add(retry)
         self.wait(retry, SHELVED_MS)
 
-    def unclaim(self, lane: Lane) -> list[str]:
+    def unclaim(self, lane: Lane, keep: int = 0) -> list[str]:
         """Let go of the retries that are queued in a lane; they still stand in the store. Returns their names."""
-        names = lane.drop_retries()
+        names = lane.drop_retries(keep)
         self.claimed.difference_update(names)
         return names
+
+    def rest(self, lane: Lane, tail: Place) -> None:
+        """Let a lane stop; its retries but for a few go to the shelf, lest they crowd out those of others."""
+        lane.rest(tail)
+        for retry in self.unclaim(lane, 0 if lane.paused else PROBES):
+            self.shelve(lane, retry)
 
     def release(self, lane: Lane, now_ms: int) -> None:
         """Have the retries that stand in a lane or on its shelf looked for again."""
         if self.unclaim(lane):
             self.wake_by(now_ms)
-        if not lane.paused:
-            for retry in lane.shelf:
-                self.wait(retry, now_ms)
-            lane.shelf.clear()
+        self.unshelve(lane, now_ms)
+
+    def unshelve(self, lane: Lane, now_ms: int, most: int | None = None) -> None:
+        """Make retries on a lane's shelf due: all, or as many of the earliest events'."""
+        if lane.paused:
+            return
+        for retry in sorted(lane.shelf, key=lambda one: Waiting.parse(one.encode()).place)[:most]:
+            self.wait(retry, now_ms)
+            lane.shelf.discard(retry)
 
     def close_lane(self, lane: Lane) -> None:
         """Forget a subscriber that is gone, and what still waits for it."""

@@ -133,9 +133,10 @@ class Workers:
         shard.in_flight += 1
         lane.in_flight += 1
         self._busy += 1
+        receiver = lane.receiver
         try:
             attempt, reply = await self._attempter.attempt(
-                lane.receiver, item.entry, item.attempt_no, hold=item.probe and item.holds_cursor
+                receiver, item.entry, item.attempt_no, hold=item.probe and item.holds_cursor
             )
         finally:
             shard.in_flight -= 1
@@ -144,15 +145,17 @@ class Workers:
             self._quiet.set()
         attempt = self._erased.last_of(item, attempt)
         shard.finished(item)
+        unchanged = receiver is lane.receiver  # else its answer says nothing about the subscriber as it is now
         probe_failed = attempt.verdict == Verdict.HELD and item.probe and item.holds_cursor
-        held = probe_failed and lane.hold(item, self._board.tail)
+        held = probe_failed and unchanged and lane.hold(item, self._board.tail)
         if not held:
             lane.settle(item)
         if not lane.closed:  # else the delivery is gone with its subscriber
             lane.ended(item, Verdict.DELIVERED if self._erased.holds(item) else attempt.verdict, held=held)
             shard.touched.add(lane)
             self._note(shard, lane, item, attempt, held=held)
-            self._judge(shard, lane, item, reply)
+            if unchanged:
+                self._judge(shard, lane, item, reply)
         self._board.dirty.set()
         self._make_room()
 
@@ -174,11 +177,12 @@ class Workers:
         self._notices.observe(lane, reply)
         if reply.status == GONE:
             lane.gone = True
-            lane.rest(board.tail)
+            shard.rest(lane, board.tail)
         elif lane.breaker.open_until is not None:
-            lane.rest(board.tail)
+            shard.rest(lane, board.tail)
             board.wake_at(shard, lane, lane.breaker.open_until)
-        elif item.probe:
+        elif item.probe or lane.resting:
+            lane.resting = False
             shard.release(lane, self._leases.now_ms())
             board.due.set()
             board.hungry.set()

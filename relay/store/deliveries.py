@@ -205,10 +205,10 @@ class DeliveryStore:
             found[Waiting.parse(member)] = int(due)
         return list(found.items())
 
-    async def shelved(self, shard: int) -> list[Waiting]:
-        """Retries of a shard that wait until their subscribers may be sent to."""
-        members = await self._client.zrangebyscore(self._keys.retries(shard), SHELVED_MS, SHELVED_MS)
-        return [Waiting.parse(one) for one in members]
+    async def put_off(self, shard: int) -> list[tuple[Waiting, int]]:
+        """Retries of a shard that wait for something else than their time, with what stands in its place."""
+        found = await self._client.zrangebyscore(self._keys.retries(shard), SHELVED_MS, BEHIND_MS, withscores=True)
+        return [(Waiting.parse(member), int(due)) for member, due in found]
 
     async def drop_orphans(self, shards: Sequence[int]) -> None:
         """Remove retries that wait for something else than their time, and have lost their subscriber."""
