@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from functools import partial
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
@@ -11,6 +12,7 @@ from relay.core.erasure import Pseudonyms
 from relay.core.log import START
 from relay.core.subscriber import Subscriber
 from relay.erasure import Erasure
+from relay.store.delivery_state import Order
 from relay.store.keys import SHARDS, shard_of
 from tests.helpers import wait_until
 from tests.service.rig import Hit, Rig, refuse
@@ -82,13 +84,14 @@ def _queued(rig: Rig) -> int:
 
 async def test_what_waits_for_a_rate_is_never_sent_however_long_it_waits(rig: Rig) -> None:
     """The memory of what was erased is shorter than a queue may be; the queue itself forgets the payload."""
-    await rig.subscribe("a", rate_per_s=1.0)
+    subscriber = await rig.subscribe("a", rate_per_s=0.01)
     replica = await rig.started()
     gone, kept = await mixed(rig, 2)
     await wait_until(lambda: len(rig.hooks.hits["a"]) == 1 and _queued(rig) == 3)
     await erasure(rig).erase(GONE)
     lane = replica.shards[shard_of("a")].lanes["a"]
     assert [item.entry.payload for item in lane.items() if item.entry.event_id in gone] == [b""]
+    await rig.change(msgspec.structs.replace(subscriber, rate_per_s=None))
     await rig.all_accepted("a", kept)
     await rig.committed("a")
     assert rig.hooks.order("a") == [gone[0], *kept]
@@ -98,7 +101,7 @@ async def test_a_retry_that_is_due_later_is_cancelled_on_whichever_replica_holds
     """With two replicas the one that sends need not be the one that erases; the other learner's retries go on."""
     names = [f"subscriber-{number}" for number in range(6)]
     for name in names:
-        await rig.subscribe(name, retry_schedule_s=(1.5,))
+        await rig.subscribe(name, retry_schedule_s=(600,))
         rig.hooks.behaviours[name] = refuse
     for _ in range(2):
         (await rig.replica()).start()
@@ -110,10 +113,18 @@ async def test_a_retry_that_is_due_later_is_cancelled_on_whichever_replica_holds
     assert report.retries == {SOURCE: 6}
     rig.hooks.behaviours.clear()
     for name in names:
+        await make_due(rig, name, kept)
         await rig.all_accepted(name, kept)
     await rig.committed(*names)
     assert {len(rig.hooks.hits[name]) for name in names} == {3}
     assert not any(rig.hooks.accepted[name][gone[0]] for name in names)
+
+
+async def make_due(rig: Rig, name: str, event_ids: list[str]) -> None:
+    """Have a subscriber's second attempts at these events made now."""
+    entries = [await rig.store.log.find(one) for one in event_ids]
+    orders = [Order(entry.place, "waiting", 2) for entry in entries if entry]
+    await rig.store.deliveries.redeliver(name, orders)
 
 
 async def rig_has_retries(rig: Rig, count: int) -> None:
@@ -127,7 +138,7 @@ async def rig_has_retries(rig: Rig, count: int) -> None:
 
 async def test_retries_of_a_disabled_subscriber_are_cancelled_too(rig: Rig) -> None:
     """It gets what it missed when it comes back, but not what was erased meanwhile."""
-    await rig.subscribe("a", retry_schedule_s=(0.2,))
+    await rig.subscribe("a", retry_schedule_s=(600,))
     rig.hooks.behaviours["a"] = refuse
     await rig.started()
     gone, kept = await mixed(rig, 2)
@@ -137,13 +148,14 @@ async def test_retries_of_a_disabled_subscriber_are_cancelled_too(rig: Rig) -> N
     await erasure(rig).erase(GONE)
     rig.hooks.behaviours.clear()
     await rig.change(_enabled(rig, enabled=True))
+    await make_due(rig, "a", kept)
     await rig.all_accepted("a", kept)
     await rig.committed("a")
     assert not set(gone) & rig.hooks.accepted["a"].keys()
 
 
 def _enabled(rig: Rig, *, enabled: bool) -> Subscriber:
-    return rig._subscribers["a"].__replace__(enabled=enabled)
+    return msgspec.structs.replace(rig._subscribers["a"], enabled=enabled)
 
 
 async def test_an_attempt_under_way_is_the_last(rig: Rig) -> None:
@@ -214,7 +226,7 @@ async def test_an_erasure_that_was_cut_off_is_finished_by_the_next(rig: Rig, mon
 
 async def test_what_waits_behind_an_erased_event_goes_on(rig: Rig) -> None:
     """In a lane in which one entity's events keep their order, the erased ones leave it; the others come in order."""
-    await rig.subscribe("a", ordering="entity", retry_schedule_s=(0.3, 0.3, 0.3))
+    await rig.subscribe("a", ordering="entity", retry_schedule_s=(600,))
     rig.hooks.behaviours["a"] = refuse
     await rig.started()
     users = [GONE, OTHER, GONE, *[OTHER] * 20, GONE]
