@@ -155,7 +155,8 @@ class Replica:
 
     async def ready(self) -> None:
         """Wait until it holds every shard."""
-        await wait_until(lambda: len(self.shards) == SHARDS, what="all shards held")
+        # A replica that was killed may have renewed its leases at the last moment: then they have to expire.
+        await wait_until(lambda: len(self.shards) == SHARDS, 15, what="all shards held")
 
 
 class Rig:

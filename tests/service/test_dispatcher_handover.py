@@ -19,8 +19,9 @@ from tests.service.rig import Hit, Rig, refuse, rigged
 NAMES = [f"s{number}" for number in range(12)]
 
 
-async def test_two_dispatchers_share_and_hand_over(rig: Rig) -> None:
+async def test_two_dispatchers_share_and_hand_over(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each holds half of the shards; when one leaves, in an orderly way, nothing is lost and nothing sent twice."""
+    monkeypatch.setattr("relay.leases.TICK_S", 0.4)  # until the next tick its holder may still commit
 
     async def slowly(_: Hit) -> int:
         await asyncio.sleep(0.01)
