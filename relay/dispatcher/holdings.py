@@ -47,6 +47,7 @@ class Holdings:
         *,
         commit: Callable[[Shard], Awaitable[None]],
         restart: Callable[[], Awaitable[None]],
+        look_back: Callable[[], Awaitable[None]],
     ) -> None:
         self._board = board
         self._log = log_store
@@ -57,6 +58,7 @@ class Holdings:
         self._leases = leases
         self._commit = commit
         self._restart = restart
+        self._look_back = look_back
 
     async def begin(self) -> None:
         """Read the registry."""
@@ -78,6 +80,7 @@ class Holdings:
             for lane in shard.lanes.values():
                 self._workers.employ(shard, lane)  # they left when the lease was in doubt
         if any(leases.shard_token(number) is not None and number not in board.shards for number in range(SHARDS)):
+            await self._look_back()
             await self.begin()  # its retries are dropped if a subscriber is thought to be gone
         for number in range(SHARDS):
             token = leases.shard_token(number)

@@ -98,9 +98,9 @@ class Lane:
         return not self.paused and not (self.resting and len(self._retries) >= PROBES)
 
     @property
-    def full(self) -> bool:
-        """Whether so many retries are queued that more would stand before everybody else's."""
-        return len(self._retries) >= LANE_FULL
+    def room(self) -> int:
+        """How many more retries may be queued: what it can hardly begin soon would stand before everybody else's."""
+        return max(min(LANE_FULL, 4 * self.cap + 32) - len(self._retries), 0)
 
     @property
     def idle(self) -> bool:

@@ -70,24 +70,38 @@ class Retries:
             shard.wake_by(now_ms + CROWDED_MS)  # one that is being settled may have been asked for again
         waiting = [one for one in listed if not shard.is_taken(str(one))]
         if waiting:
-            await self._queue_fresh(shard, waiting, now_ms)
+            await self._queue_fresh(shard, self._wanted(shard, waiting, now_ms), now_ms)
+
+    def _wanted(self, shard: Shard, waiting: list[Waiting], now_ms: int) -> list[Waiting]:
+        """What may be queued now; the rest is dropped, shelved or put off without being read."""
+        found: list[Waiting] = []
+        rooms = {one.subscriber_id: lane.room for one in waiting if (lane := shard.lanes.get(one.subscriber_id))}
+        for one in waiting:
+            lane = shard.lanes.get(one.subscriber_id)
+            if lane is None:  # the subscriber is gone
+                shard.group.done.add(str(one))
+            elif not lane.wants_retries:
+                shard.shelve(lane, str(one))
+            elif rooms[lane.id] <= 0:
+                shard.wait(str(one), now_ms + FULL_MS)
+            else:
+                rooms[lane.id] -= 1
+                found.append(one)
+        self._board.dirty.set()
+        return found
 
     async def _queue_fresh(self, shard: Shard, waiting: list[Waiting], now_ms: int) -> None:
-        entries = await self._log.at([one.place for one in waiting])
+        entries = await self._log.at([one.place for one in waiting]) if waiting else []
         for one, entry in zip(waiting, entries, strict=True):
             lane, retry = shard.lanes.get(one.subscriber_id), str(one)
-            if lane is None:  # the subscriber is gone
-                shard.group.done.add(retry)
+            if lane is None or not lane.wants_retries:
+                shard.wake_by(now_ms)  # that has changed while the events were read
             elif entry is None or entry.erased:  # the event has outlived its retention, or may not be sent any more
                 shard.group.done.add(retry)
                 if entry is None:
                     shard.group.dead.append((lane.id, now_ms, one.place))
                 lane.lost(one.place)
                 shard.touched.add(lane)
-            elif not lane.wants_retries:
-                shard.shelve(lane, retry)
-            elif lane.full:
-                shard.wait(retry, now_ms + FULL_MS)
             else:
                 shard.claimed.add(retry)
                 lane.shelf.discard(retry)  # it may have been asked for while it stood there

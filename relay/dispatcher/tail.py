@@ -2,6 +2,8 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 
+import structlog
+
 from relay.core.log import START, Entry
 from relay.dispatcher.board import Board
 from relay.dispatcher.receivers import Receivers
@@ -10,6 +12,8 @@ from relay.durable import Durable
 from relay.store.log import LogStore
 
 BLOCK_MS = 2000
+
+log = structlog.get_logger()
 
 
 class Tail:
@@ -42,6 +46,15 @@ class Tail:
         while end != START and not await self._durable.wait(end):
             end = await self._store.end()
         self._board.tail = end
+
+    async def begin_if_lost(self) -> None:
+        """Start anew if the store ends before what was read of it: it came back with less, or empty.
+
+        If its clock is behind as well, all that is new stands before where this replica reads on.
+        """
+        if await self._store.control_end() < self._control or await self._store.end() < self._board.tail:
+            log.warning("dispatcher.log_regressed", tail=str(self._board.tail))
+            await self.begin()
 
     async def turn(self) -> None:
         """Wait for news and take it."""

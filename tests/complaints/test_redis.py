@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 
+from relay.core.log import START, Place
 from relay.sandbox import Sandbox
 from relay.store import Store
 from relay.store.connect import connect
@@ -22,6 +23,7 @@ from relay.store.keys import shard_of
 from tests.complaints.conftest import MortalStore
 from tests.helpers import ValkeyProcess, command, free_port, wait_until
 from tests.service.rig import Replica, Rig, failing_first, refuse, rigged
+from tests.store.minting import Minter
 from tests.system.receiver import Receiver
 from tests.system.relay_process import RelayProcess, relay
 
@@ -254,3 +256,25 @@ async def _is_listed(process: RelayProcess, status: str) -> bool:
 async def _whose(process: RelayProcess) -> dict[str, str]:
     (subscriber,) = (await process.call("GET", "/v1/subscribers"))["data"]
     return {"subscriber_id": subscriber["id"]}
+
+
+async def test_svix_1844_an_emptied_store_whose_clock_is_behind_is_noticed(rig: Rig) -> None:
+    """svix#1844: limbo after a restart of Redis.
+
+    Here also if all that is new stands before what was read: the replica reads on from where the store now ends.
+    """
+    subscriber = await rig.subscribe("a")
+    replica = await rig.started()
+    ids = await rig.minter.mint(1)
+    await rig.all_accepted("a", ids)
+    ahead = Place((await rig.store.deliveries.now_ms()) + 3_600_000, 0)
+    await rig.store.client.xadd("{relay}:ctl", {"k": "poll", "v": "lod"}, id=str(ahead))
+    await wait_until(lambda: ("poll", "lod") in replica.controls)
+    await rig.store.client.flushall()
+    rig.minter = Minter(rig.store)
+    await rig.store.registry.create(subscriber)
+    rig._since["a"] = START
+    rig.hooks.accepted.clear()
+    again = await rig.minter.mint(2)
+    await rig.all_accepted("a", again)
+    await rig.committed("a")

@@ -6,7 +6,7 @@ import time
 import msgspec
 import pytest
 
-from relay.core.log import Attempt
+from relay.core.log import Attempt, Waiting
 from relay.core.subscriber import Subscriber
 from relay.store.keys import shard_of
 from tests.helpers import wait_until
@@ -243,3 +243,38 @@ async def test_a_change_while_a_probe_is_out_loses_no_event(rig: Rig) -> None:
     finally:
         changed.set()
     await wait_until(lambda: set(ids) - set(failed) <= rig.hooks.accepted["a"].keys(), 8)
+
+
+async def test_a_backlog_of_hanging_subscribers_does_not_keep_anothers_retry_waiting(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """convoy#1926: twelve in one shard, each with more due retries than its share, and one that is well."""
+    monkeypatch.setattr("relay.dispatcher.retries.MAX_CLAIMED", 1000)
+    never = asyncio.Event()
+
+    async def hang(_: Hit) -> int:
+        await never.wait()
+        return 200
+
+    names = [name for name in (f"s{at}" for at in range(5000)) if shard_of(name) == 3][:13]
+    healthy = names.pop()
+    for name in names:
+        await rig.subscribe(name, timeout_s=15.0)
+        rig.hooks.behaviours[name] = hang
+    await rig.subscribe(healthy)
+    replica = await rig.started()
+    ids = await rig.minter.mint(120)
+    await rig.all_accepted(healthy, ids)
+    places = [entry.place for entry in await rig.store.log.before(None, 120)]
+    for name in names:
+        await rig.store.client.zadd("{relay}:rq:3", {str(Waiting(name, place, 1)): 1 for place in places})
+    await rig.store.log.announce("due", "3")
+    await wait_until(lambda: len(replica.shards[3].claimed) >= 12)
+    before = rig.hooks.accepted[healthy][ids[0]]
+    now_ms = await rig.store.deliveries.now_ms()
+    await rig.store.client.zadd("{relay}:rq:3", {str(Waiting(healthy, places[-1], 2)): now_ms})
+    await rig.store.log.announce("due", "3")
+    try:
+        await wait_until(lambda: rig.hooks.accepted[healthy][ids[0]] > before, 20)
+    finally:
+        never.set()
