@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = [
@@ -31,6 +31,18 @@ def chromium() -> str:
     if found is None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)("there is no Chromium: apt-get install chromium")
     return found
+
+
+async def go(page: Page, view: str) -> None:
+    """Lead a page that shows a view to another one, and wait until that is all there."""
+    await expect(page.get_by_role("heading", level=1)).to_be_visible()
+    await page.evaluate(
+        "view => { document.querySelector('h1').dataset.left = true; location.hash = view; }",
+        view,
+    )
+    await expect(page.locator("h1[data-left]")).to_have_count(0)
+    await expect(page.get_by_role("heading", level=1)).to_be_visible()
+    await expect(page.locator("[aria-busy]")).to_have_count(0)
 
 
 class Visits:

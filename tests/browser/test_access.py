@@ -6,7 +6,7 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page, expect
 
-from tests.browser.chromium import DESKTOP, PHONE, Visits
+from tests.browser.chromium import DESKTOP, PHONE, Visits, go
 from tests.service.admin_api import TOKEN, Api, attempt
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -21,18 +21,12 @@ async def furnished(api: Api) -> list[str]:
     results = [attempt(subscriber, entries[0], 1, "delivered"), attempt(subscriber, entries[1], 1, "dead")]
     await api.settle(subscriber["id"], *results, cursor=entries[1])
     delivery = f"dlv_{subscriber['id'][4:]}_{entries[1].event_id[4:]}"
+    one, event = subscriber["id"], entries[1]
     return [
-        *(
-            "#/",
-            "#/events",
-            "#/sources",
-            "#/sources/lod",
-            "#/deliveries",
-            "#/deliveries?status=dead",
-            "#/nowhere/at/all",
-        ),
-        *("#/subscribers", "#/subscribers/new", f"#/subscribers/{subscriber['id']}"),
-        *(f"#/deliveries/{delivery}", f"#/events/{entries[1].event_id}", "#/search?q=nothing"),
+        *("#/events", "#/sources", "#/sources/lod", "#/deliveries", "#/deliveries?status=dead", "#/nowhere/at/all"),
+        *("#/subscribers", "#/subscribers/new", f"#/subscribers/{one}", f"#/subscribers/{one}/edit"),
+        *(f"#/deliveries/{delivery}", f"#/events/{event.event_id}", f"#/entities/lod/{event.entity_id}"),
+        *("#/search?q=nothing", "#/"),
     ]
 
 
@@ -53,20 +47,14 @@ async def test_no_view_has_a_serious_barrier(visits: Visits, api: Api, scheme: s
     await page.get_by_label("Admin token").fill(TOKEN)
     await page.keyboard.press("Enter")
     for view in views:
-        await _go(page, view)
+        await go(page, view)
         barriers += [(view, one) for one in await _barriers(page)]
         assert await page.evaluate("document.documentElement.scrollWidth") <= viewport["width"], view
     assert barriers == []
 
 
-async def _go(page: Page, view: str) -> None:
-    await page.evaluate("view => { location.hash = view; }", view)
-    await expect(page.get_by_role("heading", level=1)).to_be_visible()
-    await expect(page.locator("[aria-busy]")).to_have_count(0)
-
-
 async def _barriers(page: Page) -> list[str]:
-    found: dict[str, Any] = (await Axe().run(page)).response
+    found: dict[str, Any] = (await Axe().run(page, options={"resultTypes": ["violations"]})).response
     return [
         f"{one['id']}: {one['nodes'][0]['html'][:200]} {one['nodes'][0].get('failureSummary', '')[:300]}"
         for one in found["violations"]
@@ -113,7 +101,7 @@ async def test_plots_are_read_out_and_are_tables_too(visits: Visits, api: Api) -
     await expect(plot).not_to_have_attribute("aria-valuetext", str(last))
     figure = page.get_by_role("figure").filter(has_text="Attempts per minute")
     await figure.get_by_text("Show as a table").click()
-    await expect(figure.get_by_role("row")).to_have_count(62)
+    await expect(figure.get_by_role("row").nth(60)).to_be_visible()
     told = await figure.get_by_role("cell").all_inner_texts()
     assert sorted(one for one in told if one != "0") == ["1", "1"]
 

@@ -10,7 +10,7 @@ from relay.core.diff import Transition
 from relay.core.events import build
 from relay.core.log import Entry
 from relay.core.model import Change, Details, Observation
-from tests.browser.chromium import Visits
+from tests.browser.chromium import Visits, go
 from tests.service.admin_api import TOKEN, Api, attempt
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -67,7 +67,7 @@ async def test_hostile_texts_are_shown_as_they_are(visits: Visits, api: Api) -> 
     ]
     page = await visits.open(str(api.http.make_url("/")), TOKEN, "#/sources")
     for view in views:
-        await page.evaluate("view => { location.hash = view; }", view)
+        await go(page, view)
         shown = page.get_by_role("main").get_by_text(HOSTILE).filter(visible=True)
         where = page.get_by_label("Description") if view.endswith("edit") else shown
         await expect(where.first).to_be_visible()
@@ -84,7 +84,7 @@ async def test_a_hostile_hash_is_no_more_than_a_path(visits: Visits, api: Api) -
         "#/deliveries/%E0%A4%A",
         "#/a/b/c/d",
     ):
-        await page.evaluate("view => { location.hash = view; }", view)
+        await go(page, view)
         await expect(page.get_by_role("heading", level=1)).to_have_text(
             # an id is looked for; what is no view at all is not
             "There is no such page" if view == "#/a/b/c/d" else _heading(view)
