@@ -84,10 +84,10 @@ class Chains:
         self.moves: dict[str, int] = {}
         """Retries to write, with the Unix ms at which they are due: `BEHIND_MS`, or 0 for at once."""
 
-    def load(self, stored: Iterable[tuple[Waiting, int, Entry]]) -> None:
-        """Take over what the store lists of this lane: retries, the ms at which they are due, their events."""
-        for waiting, due_ms, entry in stored:
-            chain = self._chains.setdefault(_entity(entry), _Chain(quick=False))
+    def load(self, stored: Iterable[tuple[Waiting, int, Entity]]) -> None:
+        """Take over what the store lists of this lane: retries, the ms at which they are due, whose events they are."""
+        for waiting, due_ms, entity in stored:
+            chain = self._chains.setdefault(entity, _Chain(quick=False))
             chain.put(waiting.place, waiting if due_ms >= BEHIND_MS else None)
         for entity in list(self._chains):
             self._advance(entity)
@@ -95,7 +95,7 @@ class Chains:
     def admit(self, item: Item) -> bool:
         """Take an event that has come from the log or the store; True: it has its turn, and may be queued."""
         place = item.entry.place
-        chain = self._chains.setdefault(_entity(item.entry), _Chain(quick=item.holds_cursor))
+        chain = self._chains.setdefault(entity_of(item.entry), _Chain(quick=item.holds_cursor))
         if item.holds_cursor and place in chain.states:
             self._settle(item)  # it stands among the retries: a former holder has put it there
             return False
@@ -107,7 +107,7 @@ class Chains:
 
     def begin(self, item: Item) -> bool:
         """An attempt is to begin; False if an earlier event has come meanwhile, and this one waits again."""
-        chain = self._chains.setdefault(_entity(item.entry), _Chain(quick=False))
+        chain = self._chains.setdefault(entity_of(item.entry), _Chain(quick=False))
         if item.entry.place not in chain.states:
             chain.put(item.entry.place, None)  # it was queued twice, under two attempt numbers, and the first has ended
         if not chain.has_turn(item.entry.place):
@@ -118,7 +118,7 @@ class Chains:
 
     def end(self, item: Item, verdict: str, *, held: bool) -> None:
         """An attempt has ended; `held`: its event will be read from the log again."""
-        entity = _entity(item.entry)
+        entity = entity_of(item.entry)
         chain = self._chains[entity]
         chain.under_way = False
         if verdict != Verdict.DELIVERED:
@@ -143,18 +143,18 @@ class Chains:
 
     def park_behind(self, item: Item) -> None:
         """What waits in memory for this event is to wait in the store: it takes long."""
-        chain = self._chains[_entity(item.entry)]
+        chain = self._chains[entity_of(item.entry)]
         chain.quick = False
         for one in chain.in_memory():
             self._park(chain, one)
 
     def park(self, item: Item) -> None:
         """An event that came from the log and has not been attempted is to stand among the retries."""
-        chain = self._chains[_entity(item.entry)]
+        chain = self._chains[entity_of(item.entry)]
         chain.quick = False
         self._park(chain, item)
         if chain.has_turn(item.entry.place):
-            self._advance(_entity(item.entry))
+            self._advance(entity_of(item.entry))
 
     def forget(self, places: Collection[Place]) -> None:
         """These are gone, or will be read from the log again."""
@@ -209,5 +209,6 @@ class Chains:
             self.moves[str(waiting)] = 0
 
 
-def _entity(entry: Entry) -> Entity:
+def entity_of(entry: Entry) -> Entity:
+    """Whose event it is: what an order is kept among."""
     return entry.source, entry.entity_id

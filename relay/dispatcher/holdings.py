@@ -10,8 +10,9 @@ from functools import partial
 from typing import NamedTuple
 
 from relay.core.envelope import Receiver
-from relay.core.log import BEHIND_MS, START, Entry, Place
+from relay.core.log import BEHIND_MS, START, Entry, Place, Waiting
 from relay.dispatcher.board import Board
+from relay.dispatcher.chains import Entity, entity_of
 from relay.dispatcher.lane import Lane
 from relay.dispatcher.receivers import Receivers
 from relay.dispatcher.shard import SLOW_S, Shard
@@ -123,7 +124,7 @@ class Holdings:
         for one, due_ms in put_off:
             lane = shard.lanes.get(one.subscriber_id)
             if lane and (due_ms < BEHIND_MS or not lane.unsorted):  # the order is no longer wished for
-                lane.shelf.add(str(one))
+                lane.shelf[str(one)] = None
         for lane in shard.lanes.values():
             shard.release(lane, self._leases.now_ms())
         self._board.shards[number] = shard
@@ -193,21 +194,29 @@ class Holdings:
         async with shard.lock:
             if lane.in_flight or shard.has_news_of(lane):
                 return self._board.hungry.set()
-            stored = await self._deliveries.waiting_of(lane.id)
-            entries = await self._log.at([one.place for one, _ in stored])
+            stored = await self._stored(lane)
             if lane.closed or lane.receiver.subscriber.ordering != wish:
                 return self._board.hungry.set()
             shard.claimed.difference_update(lane.names_in_chains())
             if wish == "entity":
-                known = zip(stored, entries, strict=True)
-                lane.sort((one, due_ms, entry) for (one, due_ms), entry in known if entry is not None)
+                lane.sort((one, due_ms, entity) for one, due_ms, entity in stored if entity is not None)
             else:
                 lane.unsort()
-            for (one, due_ms), entry in zip(stored, entries, strict=True):
-                if due_ms >= BEHIND_MS and (wish != "entity" or entry is None):
+            for one, due_ms, entity in stored:
+                if due_ms >= BEHIND_MS and (wish != "entity" or entity is None):
                     shard.wait(str(one), self._leases.now_ms())
         self._resume(shard, lane)
         return None
+
+    async def _stored(self, lane: Lane) -> list[tuple[Waiting, int, Entity | None]]:
+        """A lane's retries, when they are due, and whose events they are (None: trimmed); it is read in portions."""
+        retries, found = await self._deliveries.waiting_of(lane.id), list[tuple[Waiting, int, Entity | None]]()
+        for at in range(0, len(retries), FEED_CHUNK):
+            some = retries[at : at + FEED_CHUNK]
+            entries = await self._log.at([one.place for one, _ in some])
+            for pair, entry in zip(some, entries, strict=True):
+                found.append((*pair, None if entry is None else entity_of(entry)))
+        return found
 
     async def _feed_lane(self, shard: Shard, lane: Lane, chunks: dict[Place, Chunk]) -> None:
         start = lane.read_to

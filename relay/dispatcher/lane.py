@@ -14,7 +14,7 @@ from datetime import datetime
 from relay.core.breaker import Breaker, Pace, Window
 from relay.core.envelope import Receiver
 from relay.core.log import Entry, Place, Waiting
-from relay.dispatcher.chains import Chains
+from relay.dispatcher.chains import Chains, Entity
 from relay.dispatcher.item import Item
 
 HIGH, LOW = 1000, 200
@@ -49,8 +49,8 @@ class Lane:
         """It answered 410: nothing more until the subscriber is changed, as it is about to be."""
         self.failing_since: datetime | None = None
         """When it failed first since it last answered well."""
-        self.shelf: set[str] = set()
-        """Retries whose time has come, and which wait until the subscriber may be sent to."""
+        self.shelf: dict[str, None] = {}
+        """Retries whose time has come, and which wait until the subscriber may be sent to, in the order of coming."""
         self.trial_at: float | None = None
         """While it is in doubt: monotonic time of the attempt that it may have."""
         self.resting = False
@@ -224,7 +224,7 @@ class Lane:
         if self._chains:
             self._chains.lose(place)
 
-    def sort(self, stored: Iterable[tuple[Waiting, int, Entry]]) -> None:
+    def sort(self, stored: Iterable[tuple[Waiting, int, Entity]]) -> None:
         """Learn from the store's retries who waits for whom."""
         self.unsorted = False
         self._chains = Chains(self.id, self.settle, self._queue, self._has_read)

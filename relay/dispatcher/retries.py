@@ -55,11 +55,14 @@ class Retries:
             return
         shard.wake_ms = None  # so that a wake-up that comes while the store is asked is not written over
         try:
-            listed = await self._deliveries.due(shard.number, now_ms, limit)
-            later = await self._deliveries.next_due_ms([shard.number], now_ms)
+            await self._look(shard, now_ms, limit)
         except BaseException:
             shard.wake_by(now_ms)
             raise
+
+    async def _look(self, shard: Shard, now_ms: int, limit: int) -> None:
+        listed = await self._deliveries.due(shard.number, now_ms, limit)
+        later = await self._deliveries.next_due_ms([shard.number], now_ms)
         next_ms = now_ms + CROWDED_MS if len(listed) == limit else later.get(shard.number)
         if next_ms is not None:
             shard.wake_by(next_ms)
@@ -71,6 +74,8 @@ class Retries:
         waiting = [one for one in listed if not shard.is_taken(str(one))]
         if waiting:
             await self._queue_fresh(shard, self._wanted(shard, waiting, now_ms), now_ms)
+        if len(listed) < limit:
+            self._clear_shelves(shard, now_ms)
 
     def _wanted(self, shard: Shard, waiting: list[Waiting], now_ms: int) -> list[Waiting]:
         """What may be queued now; the rest is dropped, shelved or put off without being read."""
@@ -90,6 +95,16 @@ class Retries:
         self._board.dirty.set()
         return found
 
+    def _clear_shelves(self, shard: Shard, now_ms: int) -> None:
+        """Go on with the shelves of those who can be sent to: a release takes only a part."""
+        for lane in shard.lanes.values():
+            if lane.shelf and not (lane.paused or lane.resting or lane.breaker.is_open) and lane.room:
+                if shard.group.due:
+                    shard.wake_by(now_ms + CROWDED_MS)  # one part with each commit
+                else:
+                    shard.unshelve(lane, now_ms)
+                    self._board.dirty.set()
+
     async def _queue_fresh(self, shard: Shard, waiting: list[Waiting], now_ms: int) -> None:
         entries = await self._log.at([one.place for one in waiting]) if waiting else []
         for one, entry in zip(waiting, entries, strict=True):
@@ -104,8 +119,7 @@ class Retries:
                 shard.touched.add(lane)
             else:
                 shard.claimed.add(retry)
-                lane.shelf.discard(retry)  # it may have been asked for while it stood there
+                lane.shelf.pop(retry, None)  # it may have been asked for while it stood there
                 lane.offer_retry(entry, one)
                 shard.touched.add(lane)
                 self._workers.employ(shard, lane)
-        self._board.dirty.set()

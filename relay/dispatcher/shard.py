@@ -1,19 +1,21 @@
 """One delivery shard that this replica holds: its lanes, and the group of results that is committed next."""
 
 import asyncio
-import math
 import random
 from collections import deque
+from itertools import islice
 
-from relay.core.log import SHELVED_MS, Place, Waiting
+from relay.core.log import SHELVED_MS, Place
 from relay.dispatcher.item import Item
-from relay.dispatcher.lane import PROBES, Lane
+from relay.dispatcher.lane import LANE_FULL, PROBES, Lane
 from relay.store.deliveries import SHARD_CURSOR, Group
 
 SLOW_S = 1.0
 """An attempt that takes longer is parked among the retries, so that the cursor does not wait for it."""
 PARK_MARGIN_S = 5.0
 """A parked attempt is due again this long after its time-out: only if its holder has died meanwhile."""
+UNSHELVED = LANE_FULL
+"""So many retries leave a shelf with one commit: what a lane takes. A shelf may hold hundreds of thousands."""
 
 
 class Shard:
@@ -41,7 +43,9 @@ class Shard:
         self.committed_at = 0.0
         self.lock = asyncio.Lock()
         """Held by a commit and by a look for due retries, so that no retry is found that is being settled."""
-        self._under_way: deque[tuple[float, Lane, Item]] = deque()
+        self._under_way: dict[Item, Lane] = {}
+        self._quick: deque[tuple[float, Lane, Item]] = deque()
+        """Attempts that hold the cursor, the oldest first."""
 
     def wake_by(self, due_ms: int) -> None:
         """Look for due retries at this time at the latest."""
@@ -50,29 +54,34 @@ class Shard:
 
     def started(self, lane: Lane, item: Item, monotonic: float) -> bool:
         """Remember an attempt, to park it if it turns out to be slow; True if it is the only one."""
+        self._under_way[item] = lane
         if item.holds_cursor and not item.probe:
-            self._under_way.append((monotonic, lane, item))
-        return len(self._under_way) == 1
+            self._quick.append((monotonic, lane, item))
+        return len(self._quick) == 1
 
     def park_all(self, now_ms: int) -> None:
         """Somebody else goes on with this shard: whoever that is leaves what is under way its time to end."""
-        self.park_slow(math.inf, now_ms)
+        for item, lane in self._under_way.items():
+            if not lane.closed:
+                self._park(lane, item, now_ms)
 
     def park_slow(self, monotonic: float, now_ms: int) -> bool:
         """Put attempts that take long among the retries; if this replica dies, they are made again from there."""
         parked = False
-        while self._under_way and (self._under_way[0][2].finished or self._under_way[0][0] <= monotonic - SLOW_S):
-            _, lane, item = self._under_way.popleft()
-            if item.finished or lane.closed:
-                continue
-            item.retry = str(Waiting(lane.id, item.entry.place, item.attempt_no))
-            timeout_s = lane.receiver.subscriber.timeout_s
-            self.wait(item.retry, now_ms + int((timeout_s + PARK_MARGIN_S) * 1000))
-            self.claimed.add(item.retry)
-            lane.parked(item)
-            self.touched.add(lane)
-            parked = True
+        while self._quick and (self._quick[0][2].finished or self._quick[0][0] <= monotonic - SLOW_S):
+            _, lane, item = self._quick.popleft()
+            if not (item.finished or lane.closed):
+                self._park(lane, item, now_ms)
+                parked = True
         return parked
+
+    def _park(self, lane: Lane, item: Item, now_ms: int) -> None:
+        item.retry = item.retry or str(item.waiting(lane.id))
+        timeout_s = lane.receiver.subscriber.timeout_s
+        self.wait(item.retry, now_ms + int((timeout_s + PARK_MARGIN_S) * 1000))
+        self.claimed.add(item.retry)
+        lane.parked(item)
+        self.touched.add(lane)
 
     def wait(self, retry: str, due_ms: int) -> None:
         """Put a delivery among the retries."""
@@ -94,11 +103,12 @@ class Shard:
     @property
     def next_park(self) -> float | None:
         """Monotonic time at which the oldest attempt becomes slow."""
-        return self._under_way[0][0] + SLOW_S if self._under_way else None
+        return self._quick[0][0] + SLOW_S if self._quick else None
 
     def finished(self, item: Item) -> None:
         """Forget an attempt; a retry that it was goes away with the next commit."""
         item.finished = True
+        self._under_way.pop(item, None)
         if item.retry is None:
             return
         self.claimed.discard(item.retry)
@@ -107,7 +117,7 @@ class Shard:
 
     def shelve(self, lane: Lane, retry: str) -> None:
         """Leave a due retry until its subscriber may be sent to again."""
-        lane.shelf.add(retry)
+        lane.shelf[retry] = None
         self.wait(retry, SHELVED_MS)
 
     def unclaim(self, lane: Lane, keep: int = 0) -> list[str]:
@@ -123,18 +133,17 @@ class Shard:
             self.shelve(lane, retry)
 
     def release(self, lane: Lane, now_ms: int) -> None:
-        """Have the retries that stand in a lane or on its shelf looked for again."""
+        """Have the retries that stand in a lane, and the first on its shelf, looked for again; the rest follows."""
         if self.unclaim(lane):
             self.wake_by(now_ms)
         self.unshelve(lane, now_ms)
 
     def unshelve(self, lane: Lane, now_ms: int, most: int | None = None) -> None:
-        """Make retries on a lane's shelf due: all, or as many of the earliest events'."""
-        if lane.paused:
-            return
-        for retry in sorted(lane.shelf, key=lambda one: Waiting.parse(one.encode()).place)[:most]:
-            self.wait(retry, now_ms)
-            lane.shelf.discard(retry)
+        """Make the first retries on a lane's shelf due: as many as one commit takes, or fewer."""
+        if not lane.paused:
+            for retry in list(islice(lane.shelf, UNSHELVED if most is None else most)):
+                self.wait(retry, now_ms)
+                del lane.shelf[retry]
 
     def close_lane(self, lane: Lane) -> None:
         """Forget a subscriber that is gone, and what still waits for it."""

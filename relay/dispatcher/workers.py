@@ -13,7 +13,7 @@ from relay.core.retry import GONE, Verdict
 from relay.dispatcher.board import Board
 from relay.dispatcher.erased import Erased
 from relay.dispatcher.item import Item
-from relay.dispatcher.lane import Lane
+from relay.dispatcher.lane import PROBES, Lane
 from relay.dispatcher.notices import Notices
 from relay.dispatcher.shard import Shard
 from relay.leases import Leases
@@ -98,10 +98,17 @@ class Workers:
                     self._forgo(shard, lane, item)
                 else:
                     await self._deliver(shard, lane, item)
-                if lane.hungry or lane.unsorted:
-                    self._board.hungry.set()
+                self._ask_for_more(shard, lane)
         finally:
             lane.workers -= 1
+
+    def _ask_for_more(self, shard: Shard, lane: Lane) -> None:
+        """Have a lane fed before it runs dry: from the log, and from its shelf."""
+        if lane.hungry or lane.unsorted:
+            self._board.hungry.set()
+        if lane.shelf and lane.queued < PROBES:
+            shard.wake_by(self._leases.now_ms())
+            self._board.due.set()
 
     def _has_room(self, lane: Lane) -> bool:
         """Whether the lane may have one more attempt under way: one at least, as long as anything is free."""
@@ -116,10 +123,13 @@ class Workers:
         return max(lane.trial_at - now, 0.0)
 
     def _make_room(self) -> None:
-        """Something has become free: whoever has waited longest for it may try again."""
-        if self._crowded:
+        """Something has become free: whoever has waited longest for it, and can still use it, may try again."""
+        while self._crowded:
             lane = next(iter(self._crowded))
-            self.employ(self._crowded.pop(lane), lane)
+            shard = self._crowded.pop(lane)
+            if self._may_send(shard, lane) and lane.wait_s(self._clock.monotonic()) == 0 and lane.queued:
+                return self.employ(shard, lane)
+        return None
 
     def _may_send(self, shard: Shard, lane: Lane) -> bool:
         """Not draining, the lease still to be trusted, the shard not dropped, the subscriber still there."""

@@ -5,11 +5,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from redis.exceptions import ConnectionError as StoreConnectionError
 
 from relay.core.log import BEHIND_MS, SHELVED_MS, Waiting
 from relay.store.deliveries import DeliveryStore, Group
 from relay.store.delivery_state import Order
 from relay.store.keys import shard_of
+from relay.store.log import LogStore
 from tests.helpers import wait_until
 from tests.service.rig import Hit, Rig, refuse
 
@@ -100,13 +102,16 @@ async def test_what_is_redelivered_from_the_shelf_is_sent_once(rig: Rig, monkeyp
     ids = await rig.minter.mint(20)
     await wait_until(lambda: lane.resting and len(lane.shelf) >= 5)
     names = [Waiting.parse(one.encode()) for one in lane.shelf]
-    await wait_until(lambda: _are_shelved(rig, lane.shelf))
+    await wait_until(lambda: _are_shelved(rig, {*lane.shelf}))
     monkeypatch.setattr("relay.dispatcher.lane.PROBES", 1000)
     others = lane.drop_retries(0)
     del rig.hooks.behaviours["a"]
     await rig.store.deliveries.redeliver("a", [Order(one.place, "waiting", one.attempt_no) for one in names])
     await wait_until(lambda: rig.hooks.accepted["a"])
-    replica.shards[shard_of("a")].claimed.difference_update(others)
+    shard = replica.shards[shard_of("a")]
+    shard.claimed.difference_update(others)
+    shard.wake_by(1)
+    replica.dispatcher._board.due.set()
     await rig.all_accepted("a", ids)
     await rig.committed("a")
     assert set(rig.hooks.accepted["a"].values()) == {1}
@@ -206,3 +211,72 @@ async def test_a_disabled_subscriber_holds_no_event_in_memory(rig: Rig) -> None:
     await rig.change(msgspec.structs.replace(subscriber, rate_per_s=None, retry_schedule_s=(0.01,)))
     await wait_until(lambda: len(rig.hooks.accepted["a"]) >= 49)
     assert set(ids) >= set(rig.hooks.accepted["a"])
+
+
+async def test_a_retry_is_found_again_after_the_store_has_failed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is due, and the log cannot be read just then; nothing else would have it looked for again."""
+    await rig.subscribe("a")
+    ids = await rig.minter.mint(1)
+    entries = await rig.store.log.before(None, 1)
+    await settle_by_hand(rig, "a", {str(Waiting("a", entries[0].place, 2)): 1})
+    read, failed = LogStore.at, asyncio.Event()
+
+    async def at(self: LogStore, places: Any) -> Any:
+        if places and not failed.is_set():
+            failed.set()
+            raise StoreConnectionError
+        return await read(self, places)
+
+    monkeypatch.setattr(LogStore, "at", at)
+    await rig.started()
+    await rig.all_accepted("a", ids)
+    assert failed.is_set()
+
+
+async def test_a_long_shelf_is_cleared_part_by_part(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No commit grows with what has gathered on the shelf, and all of it is sent."""
+    monkeypatch.setattr("relay.dispatcher.shard.UNSHELVED", 3)
+    await rig.subscribe("a")
+    ids = await rig.minter.mint(100)
+    entries = await rig.store.log.before(None, 100)
+    await settle_by_hand(rig, "a", {str(Waiting("a", one.place, 2)): SHELVED_MS for one in entries})
+    most, commit = [0], DeliveryStore.commit
+
+    async def measured(
+        self: DeliveryStore, shard: int, token: int, mark: object, group: Group, *rest: Any, **more: Any
+    ) -> None:
+        most.append(len(group.due))
+        await commit(self, shard, token, mark, group, *rest, **more)
+
+    monkeypatch.setattr(DeliveryStore, "commit", measured)
+    await rig.started()
+    await rig.all_accepted("a", ids)
+    await rig.committed("a")
+    assert max(most) <= 9
+
+
+async def test_room_goes_to_somebody_who_can_use_it(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two who wait for room the first is disabled meanwhile: the second gets it."""
+    monkeypatch.setattr("relay.dispatcher.workers.CAPACITY", 1)
+    release = asyncio.Event()
+
+    async def hang(_: Hit) -> int:
+        await release.wait()
+        return 200
+
+    rig.hooks.behaviours["a"] = hang
+    for name in ("a", "b", "c"):
+        subscriber = await rig.subscribe(name, event_types=(f"lab.{name}",))
+        if name == "b":
+            second = subscriber
+    replica = await rig.started()
+    workers = replica.dispatcher._workers
+    try:
+        for at, name in enumerate(("a", "b", "c")):
+            ids = await rig.minter.mint(1, f"lab.{name}")
+            await wait_until(lambda at=at: rig.hooks.open["a"] + len(workers._crowded) == at + 1)
+        await rig.change(msgspec.structs.replace(second, enabled=False))
+        await wait_until(lambda: replica.shards[shard_of("b")].lanes["b"].paused)
+    finally:
+        release.set()
+    await rig.all_accepted("c", ids)

@@ -36,7 +36,7 @@ def test_what_is_parked_waits_for_what_is_still_to_be_read() -> None:
     """After a crash the log holds events that go before the parked one: it is made due once they have been read."""
     queue = Queue(read_to=0)
     parked = Waiting("s", Place(1, 9), 1)
-    queue.chains.load([(parked, BEHIND_MS, entry(9))])
+    queue.chains.load([(parked, BEHIND_MS, ("lod", "a"))])
     assert queue.chains.moves == {}
     queue.offer(Item(entry(1), 1))
     queue.read_to = 1
