@@ -101,6 +101,7 @@ class Workers:
                 self._ask_for_more(shard, lane)
         finally:
             lane.workers -= 1
+            self._ask_for_more(shard, lane)  # also if there was nothing to attempt
 
     def _ask_for_more(self, shard: Shard, lane: Lane) -> None:
         """Have a lane fed before it runs dry: from the log, and from its shelf."""

@@ -135,11 +135,16 @@ class Chaos:
         if len(self.alive) < 2:
             await self.start()
 
+    async def stored(self, name: str) -> Subscriber:
+        """A subscriber as it stands."""
+        found = await self.rig.store.registry.get(name)
+        assert found is not None
+        return found
+
     async def change(self, name: str, **fields: Any) -> None:
         """As PATCH does it: read, change, write, again if somebody else was quicker."""
         while True:
-            old = await self.rig.store.registry.get(name)
-            assert old is not None
+            old = await self.stored(name)
             new: Subscriber = msgspec.structs.replace(old, **fields)
             try:
                 await self.rig.store.registry.replace(old, new)
@@ -190,6 +195,8 @@ class Chaos:
 
     async def settled(self, name: str) -> bool:
         """Whether everything was accepted or is a dead letter, and the store knows it."""
+        if (await self.stored(name)).state.status == "disabled":  # by a 410 from before the calm
+            await self.change(name, enabled=True, state=State())
         entries = await self.rig.store.log.at(
             [place for place, _ in await self.rig.store.deliveries.dead(name, 0, 10_000)]
         )
