@@ -7,15 +7,13 @@ from itertools import islice
 
 from relay.core.log import SHELVED_MS, Place
 from relay.dispatcher.item import Item
-from relay.dispatcher.lane import LANE_FULL, PROBES, Lane
+from relay.dispatcher.lane import PROBES, Lane
 from relay.store.deliveries import SHARD_CURSOR, Group
 
 SLOW_S = 1.0
 """An attempt that takes longer is parked among the retries, so that the cursor does not wait for it."""
 PARK_MARGIN_S = 5.0
 """A parked attempt is due again this long after its time-out: only if its holder has died meanwhile."""
-UNSHELVED = LANE_FULL
-"""So many retries leave a shelf with one commit: what a lane takes. A shelf may hold hundreds of thousands."""
 
 
 class Shard:
@@ -139,9 +137,9 @@ class Shard:
         self.unshelve(lane, now_ms)
 
     def unshelve(self, lane: Lane, now_ms: int, most: int | None = None) -> None:
-        """Make the first retries on a lane's shelf due: as many as one commit takes, or fewer."""
+        """Make the first retries on a lane's shelf due: as many as it has room for."""
         if not lane.paused:
-            for retry in list(islice(lane.shelf, UNSHELVED if most is None else most)):
+            for retry in list(islice(lane.shelf, lane.room if most is None else most)):
                 self.wait(retry, now_ms)
                 del lane.shelf[retry]
 

@@ -39,7 +39,6 @@ LOW_BOUNDS = {
     "relay.dispatcher.workers.HELD_MS": 20,
     "relay.dispatcher.shard.SLOW_S": 0.05,
     "relay.dispatcher.shard.PARK_MARGIN_S": 0.05,
-    "relay.dispatcher.shard.UNSHELVED": 3,
     "relay.dispatcher.holdings.SLOW_S": 0.05,
     "relay.dispatcher.holdings.FEED_CHUNK": 8,
     "relay.dispatcher.lane.HIGH": 12,

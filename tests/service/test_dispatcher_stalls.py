@@ -235,7 +235,7 @@ async def test_a_retry_is_found_again_after_the_store_has_failed(rig: Rig, monke
 
 async def test_a_long_shelf_is_cleared_part_by_part(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """No commit grows with what has gathered on the shelf, and all of it is sent."""
-    monkeypatch.setattr("relay.dispatcher.shard.UNSHELVED", 3)
+    monkeypatch.setattr("relay.dispatcher.lane.LANE_FULL", 3)
     await rig.subscribe("a")
     ids = await rig.minter.mint(100)
     entries = await rig.store.log.before(None, 100)
