@@ -67,7 +67,7 @@ class Housekeeping:
                 removed += trimmed
                 if trimmed < TRIM_BATCH:
                     break
-            await self._deliveries.drop_orphans(range(SHARDS))
+            await self._registry.drop_orphans(range(SHARDS))
             await self._disk.turn()
             await self._deliveries.trim_attempts(range(SHARDS), now_ms - int(self._keep_attempts_s * 1000))
             await self._registry.trim_dead(before_ms)

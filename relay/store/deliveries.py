@@ -20,8 +20,6 @@ ANY_COMMIT = "*"
 SHARD_CURSOR = "*"
 """Field of the cursor that every subscriber of the shard has that does not lag."""
 
-_SWEPT = 1000
-
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(list[Attempt]).decode
 
@@ -209,19 +207,6 @@ class DeliveryStore:
         """Retries of a shard that wait for something else than their time, with what stands in its place."""
         found = await self._client.zrangebyscore(self._keys.retries(shard), SHELVED_MS, BEHIND_MS, withscores=True)
         return [(Waiting.parse(member), int(due)) for member, due in found]
-
-    async def drop_orphans(self, shards: Sequence[int]) -> None:
-        """Remove retries that wait for something else than their time, and have lost their subscriber."""
-        for shard in shards:
-            key, at = self._keys.retries(shard), 0
-            while members := await self._client.zrangebyscore(key, SHELVED_MS, BEHIND_MS, start=at, num=_SWEPT):
-                names = sorted({one.split(b"|")[0] for one in members})
-                known = zip(names, await self._client.hmget(self._keys.sub, names), strict=True)
-                gone = {name for name, document in known if document is None}
-                orphans = [one for one in members if one.split(b"|")[0] in gone]
-                if orphans:
-                    await self._client.zrem(key, *orphans)
-                at += len(members) - len(orphans)
 
     async def dead(self, subscriber_id: str, offset: int, count: int) -> list[tuple[Place, int]]:
         """Dead letters of a subscriber, newest first: place of the event, Unix ms of death."""

@@ -1,12 +1,18 @@
 """Subscribers at rest."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 from relay.core.errors import RelayError
+from relay.core.log import BEHIND_MS, SHELVED_MS
 from relay.core.model import Event
 from relay.core.subscriber import Subscriber
 from relay.store.keys import Keys, shard_of
 from relay.store.scripts import Client, Scripts
+
+_SWEPT = 1000
+"""Retries that are looked at in one go."""
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Subscriber).decode
@@ -53,6 +59,19 @@ class RegistryStore:
         for subscriber_id in await self._client.hkeys(self._keys.sub):
             pipe.zremrangebyscore(self._keys.dead(subscriber_id.decode()), "-inf", f"({before_ms}")
         await pipe.execute()
+
+    async def drop_orphans(self, shards: Sequence[int]) -> None:
+        """Remove retries that wait for something else than their time, and have lost their subscriber."""
+        for shard in shards:
+            key, at = self._keys.retries(shard), 0
+            while members := await self._client.zrangebyscore(key, SHELVED_MS, BEHIND_MS, start=at, num=_SWEPT):
+                names = sorted({one.split(b"|")[0] for one in members})
+                known = zip(names, await self._client.hmget(self._keys.sub, names), strict=True)
+                gone = {name for name, document in known if document is None}
+                orphans = [one for one in members if one.split(b"|")[0] in gone]
+                if orphans:
+                    await self._client.zrem(key, *orphans)
+                at += len(members) - len(orphans)
 
     async def next_test_no(self, subscriber_id: str) -> int:
         """Number of the next test of a subscriber, from 1; no two tests share one."""

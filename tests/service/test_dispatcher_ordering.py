@@ -255,6 +255,6 @@ async def test_orphans_are_swept(rig: Rig) -> None:
         await wait_until(lambda name=name: _parks(rig, name, 27))
     await replica.crash()
     await rig.unsubscribe("s")
-    await rig.store.deliveries.drop_orphans(range(SHARDS))
+    await rig.store.registry.drop_orphans(range(SHARDS))
     assert await parked(rig, "s") == 0
     assert await parked(rig, "t") == 27
