@@ -233,8 +233,9 @@ class Rig:
         for name, subscriber in self._subscribers.items():
             cursor = await self._cursor(name)
             assert cursor <= end, f"the cursor of {name} lies beyond the log"
-            dead = {place for place, _ in await self.store.deliveries.dead(name, 0, 100_000)}
+            # In the order in which a delivery moves on, since the replicas still run.
             waiting = {one.place for one in await self._waiting(name)}
+            dead = {place for place, _ in await self.store.deliveries.dead(name, 0, 100_000)}
             lost = [
                 entry.event_id
                 for entry in entries
