@@ -28,7 +28,7 @@ ISSUES = (
     *("outpost#249", "outpost#314", "outpost#461", "outpost#486", "outpost#558", "outpost#596", "outpost#663"),
     *("outpost#670", "outpost#719", "outpost#845", "outpost#998", "outpost#1014", "outpost#1027"),
     *("convoy#381", "convoy#1525", "convoy#1667", "convoy#1833", "convoy#1926", "convoy#2251"),
-    "polar#6771",
+    *("polar#6771", "open-wearables#1610"),
 )
 MISTAKES = (
     "Lock lifetime equal to the request's time-out",

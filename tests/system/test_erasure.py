@@ -56,7 +56,10 @@ async def told(relay: RelayProcess, entity_id: str) -> list[dict[str, Any]]:
 async def test_a_learner_is_erased_everywhere(
     tmp_path: Path, upstream: Sandbox, settings: dict[str, Any], receiver: Receiver
 ) -> None:
-    """No file and no answer holds the learner any more, no event comes again, and the next one has the next number."""
+    """open-wearables#1610: somebody who is to be forgotten stays in the store.
+
+    Here no file and no answer holds the learner any more, no event comes again, and the next one has the next number.
+    """
     seen, well = list[bytes](), asyncio.Event()
     for number, learner in LABS.items():
         upstream.lod.put(number, CompletionStatus=3, UserId=learner)
