@@ -169,6 +169,7 @@ async def test_a_disabled_subscriber_pauses_it_at_no_cost(rig: Rig) -> None:
     assert stands.status == "running"
     await rig.change(subscriber)
     await ended(rig, plan)
+    await rig.all_accepted("a", ids)
     assert rig.hooks.accepted["a"] == times(ids, 1)
 
 

@@ -32,6 +32,7 @@ async def test_a_replay_rests_with_its_subscriber_and_all_of_it_arrives_once_it_
     del rig.hooks.behaviours["a"]
     assert (await ended(rig, plan)).sent == 300
     await rig.all_accepted("a", ids)
+    await rig.all_accepted("a", ids)
     assert rig.hooks.accepted["a"] == times(ids, 1)
     assert replica.dispatcher.room("a") == ROOM
 
