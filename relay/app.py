@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Collection
 import structlog
 from aiohttp import web
 
-from relay import identity
+from relay import garbage, identity
 from relay.core.errors import ConfigError
 from relay.settings import Address, Settings
 from relay.store import Store
@@ -70,6 +70,7 @@ async def _supervise(
             works += [parts.replays.run()]
             works += [embedded.keep()] if embedded is not None else []
             loops = [group.create_task(work) for work in works]
+            garbage.settle()
             announce()
             await stop.wait()
             stop.clear()

@@ -174,7 +174,7 @@ class Holdings:
         """Give lanes that are behind the next events from the log, each from its own place."""
         await self._board.hungry.wait()
         self._board.hungry.clear()
-        chunks: dict[Place, Chunk] = {}
+        chunks: dict[tuple[Place, int], Chunk] = {}
         try:
             for shard in list(self._board.shards.values()):
                 for lane in list(shard.lanes.values()):
@@ -218,19 +218,21 @@ class Holdings:
                 found.append((*pair, None if entry is None else entity_of(entry)))
         return found
 
-    async def _feed_lane(self, shard: Shard, lane: Lane, chunks: dict[Place, Chunk]) -> None:
+    async def _feed_lane(self, shard: Shard, lane: Lane, chunks: dict[tuple[Place, int], Chunk]) -> None:
         start = lane.read_to
         if start >= self._board.tail:
             if max(start, shard.cursor or START) > self._board.tail:
                 return  # a former holder has read further; the tail comes there, and finds the lane hungry
             lane.live = True
         else:
-            if start not in chunks:
+            count = min(FEED_CHUNK, lane.high)
+            chunk = chunks.get((start, count))
+            if chunk is None:
                 until = self._board.tail
-                chunks[start] = Chunk(await self._log.after(start, until, FEED_CHUNK), until)
+                entries = await self._log.after(start, until, count)
+                chunk = chunks[start, count] = Chunk(entries, until if len(entries) < count else entries[-1].place)
             if lane.read_to != start or not lane.hungry:
                 return
-            chunk = chunks[start]
             _fill(lane, chunk, partial(self._receivers.wants, lane.id))
             self._board.hungry.set()
         lane.went_on()
@@ -240,12 +242,11 @@ class Holdings:
 
 
 def _fill(lane: Lane, chunk: Chunk, wanted: Callable[[Entry], bool]) -> None:
-    """Offer a lane what it wants of a chunk; one that is only probed gets one event, and the rest another time."""
+    """Offer a lane what it wants of a chunk, until it is full."""
     for entry in chunk.entries:
         if wanted(entry):
             lane.offer(entry, START)
-            if not lane.hungry and lane.breaker.is_open:
+            if lane.full:
                 return
         lane.read_to = entry.place
-    if len(chunk.entries) < FEED_CHUNK:
-        lane.read_to = max(lane.read_to, chunk.until)
+    lane.read_to = max(lane.read_to, chunk.until)

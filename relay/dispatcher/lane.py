@@ -19,6 +19,8 @@ from relay.dispatcher.item import Item
 
 HIGH, LOW = 1000, 200
 """A live lane with more than HIGH entries waiting falls behind; one with fewer than LOW is fed again."""
+AHEAD = 16
+"""So many entries for each attempt that may be under way, and for one more: who gets nothing done keeps little."""
 RETRY_TURN = 4
 """At least every fourth attempt is a retry, if one is due: live traffic goes first but does not starve them."""
 PROBES = 5
@@ -103,6 +105,11 @@ class Lane:
         return max(min(LANE_FULL, 4 * self.cap + 32) - len(self._retries), 0)
 
     @property
+    def high(self) -> int:
+        """How many events may wait in memory."""
+        return min(HIGH, AHEAD * (self.cap + 1))
+
+    @property
     def idle(self) -> bool:
         """Whether everything up to the tail is settled."""
         return self.live and not self._order
@@ -110,8 +117,13 @@ class Lane:
     @property
     def hungry(self) -> bool:
         """Whether it is to be fed from the log."""
-        low = int(self._passed_over < PASSED_OVER) if self.breaker.is_open else LOW
+        low = int(self._passed_over < PASSED_OVER) if self.breaker.is_open else min(LOW, self.high // 2)
         return not (self.live or self.paused or self.resting) and len(self._fresh) < low
+
+    @property
+    def full(self) -> bool:
+        """Whether reading from the log is to stop: one that is only probed gets one event at a time."""
+        return not self.hungry and (self.breaker.is_open or len(self._fresh) >= self.high)
 
     @property
     def position(self) -> Place:
@@ -129,7 +141,7 @@ class Lane:
             self._fresh.append(item)
         else:
             self._passed_over += 1
-        if len(self._fresh) > HIGH or self.paused:
+        if len(self._fresh) > self.high or self.paused:
             self.live = False
 
     def offer_retry(self, entry: Entry, waiting: Waiting) -> None:

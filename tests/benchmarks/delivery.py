@@ -13,6 +13,7 @@ from pathlib import Path
 
 import aiohttp
 
+from relay import garbage
 from relay.attempts import Attempter
 from relay.clock import SystemClock
 from relay.core.keyring import NONCE_BYTES, Keyring
@@ -71,6 +72,7 @@ async def relay_parts(store: Store) -> AsyncIterator[tuple[Leases, Dispatcher]]:
     """The delivering half of a relay."""
     clock, metrics, rng = SystemClock(), Metrics(), random.Random()
     leases = Leases(store.leases, clock, metrics, owner="bench", roles="deliver", sources=(), shards=range(SHARDS))
+    garbage.settle()
     async with Sender(allow=[ip_network("127.0.0.0/8")], allow_http=True, user_agent="relay/bench") as sender:
         attempter = Attempter(sender, clock, metrics, rng, schedule_s=(5, 300, 1800), agent="relay/bench")
         yield (

@@ -261,7 +261,7 @@ async def rigged(url: str, store: Store) -> AsyncIterator[Rig]:
     hooks = Hooks()
     app = web.Application()
     app.router.add_post("/{name}", hooks.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0, access_log=None)
+    runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     hooks.url = f"http://127.0.0.1:{runner.addresses[0][1]}"

@@ -80,7 +80,7 @@ async def scripted_upstream(default: Callable[[], web.Response]) -> AsyncIterato
         upstream = ScriptedUpstream(session, default)
         app = web.Application()
         app.router.add_route("*", "/{rest:.*}", upstream.handle)
-        runner = web.AppRunner(app, shutdown_timeout=0)
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         upstream.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
