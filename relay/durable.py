@@ -35,24 +35,21 @@ class Durable:
         self._store = store
         self._replicas = replicas
         self._proven = START
+        self._told = False
 
-    async def wait(self, place: Place) -> bool:
-        """Wait until the event at `place`, and all before it, may be shown.
+    async def passes(self, place: Place) -> bool | None:
+        """Whether the event at `place`, and all before it, may be shown; None: the store holds it no more.
 
-        False: the store does not hold it any more, what was read is to be read again.
+        This takes `GATE_TIMEOUT_MS` at most, since a replica may be away for hours. Whoever has to wait reads the
+        store again and asks again: meanwhile the store may have changed its mind, or have other news.
         """
-        waited = False
-        while self._replicas:
-            stands = await self._store.stands(place, self._replicas, GATE_TIMEOUT_MS)
-            if stands is None:
-                return False
-            if stands:
-                break
-            if not waited:
-                log.warning("store.not_durable", wait_replicas=self._replicas)
-            waited = True
-        self._proven = max(self._proven, place)
-        return True
+        stands = await self._store.stands(place, self._replicas, GATE_TIMEOUT_MS) if self._replicas else True
+        if stands:
+            self._proven = max(self._proven, place)
+        elif stands is False and not self._told:
+            log.warning("store.not_durable", wait_replicas=self._replicas)
+        self._told = stands is False
+        return stands
 
     async def shown(self) -> Shown:
         """How far the log may be shown now: to its end, or, if the replicas do not answer, as far as was known."""

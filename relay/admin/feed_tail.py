@@ -150,9 +150,10 @@ class FeedTail:
         if not self._followers:
             self.forget()
         elif news.entries:
-            if not await self._durable.wait(news.entries[-1].place):
+            passes = await self._durable.passes(news.entries[-1].place)
+            if passes is None:
                 self.forget()
-            elif self._end == end:  # else it was told to forget meanwhile, and begins anew
+            elif passes and self._end == end:  # else it was told to forget meanwhile, and begins anew
                 self._take(news.entries)
 
     async def _begin(self) -> None:

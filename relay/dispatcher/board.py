@@ -15,6 +15,8 @@ class Board:
         self.shards: dict[int, Shard] = {}
         self.tail: Place = START
         """The log has been read, and is durable, up to here."""
+        self.begun = False
+        """Whether the tail is known; before that no lane is fed."""
         self.draining = False
         self.dirty = asyncio.Event()
         """There may be something to commit."""

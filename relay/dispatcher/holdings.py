@@ -174,6 +174,8 @@ class Holdings:
         """Give lanes that are behind the next events from the log, each from its own place."""
         await self._board.hungry.wait()
         self._board.hungry.clear()
+        if not self._board.begun:
+            return  # whoever begins has everybody fed
         chunks: dict[tuple[Place, int], Chunk] = {}
         try:
             for shard in list(self._board.shards.values()):

@@ -32,8 +32,8 @@ class Rests:
                 del board.rests[lane]
                 lane.resting = False
                 board.hungry.set()
-                if lane.shelf and not (lane.queued or lane.in_flight):
-                    self._probe_with_shelf(shard, lane, now)
+                if lane.shelf:
+                    self._look_at_shelf(shard, lane, now)
                 self._workers.employ(shard, lane)
         times = [at for _, at in board.rests.values()]
         pause_s = max(min(times) - self._clock.monotonic(), 0.001) if times else None
@@ -43,8 +43,12 @@ class Rests:
         except TimeoutError:
             return
 
-    def _probe_with_shelf(self, shard: Shard, lane: Lane, now: float) -> None:
-        """Take a few retries off the shelf: perhaps nothing else comes that the subscriber could be probed with."""
-        shard.unshelve(lane, self._leases.now_ms(), PROBES)
-        self._board.dirty.set()
+    def _look_at_shelf(self, shard: Shard, lane: Lane, now: float) -> None:
+        """Take a few retries off the shelf: perhaps nothing else comes that the subscriber could be probed with.
+
+        What is queued may turn out to wait for these, or to be erased; so look again.
+        """
+        if not (lane.queued or lane.in_flight):
+            shard.unshelve(lane, self._leases.now_ms(), PROBES)
+            self._board.dirty.set()
         self._board.wake_at(shard, lane, now + LOOK_AGAIN_S)

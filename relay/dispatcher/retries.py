@@ -16,8 +16,6 @@ CROWDED_MS = 100
 """When more is due than is taken up at once, the next look comes this much later."""
 UNCOMMITTED_MS = 25
 """What is due at once stands in the store only after the next commit, which also says so."""
-FULL_MS = 2000
-"""A retry that finds its lane full of retries is looked at again after this."""
 
 
 class Retries:
@@ -73,22 +71,24 @@ class Retries:
             shard.wake_by(now_ms + CROWDED_MS)  # one that is being settled may have been asked for again
         waiting = [one for one in listed if not shard.is_taken(str(one))]
         if waiting:
-            await self._queue_fresh(shard, self._wanted(shard, waiting, now_ms), now_ms)
+            await self._queue_fresh(shard, self._wanted(shard, waiting), now_ms)
         if len(listed) < limit:
             self._clear_shelves(shard, now_ms)
 
-    def _wanted(self, shard: Shard, waiting: list[Waiting], now_ms: int) -> list[Waiting]:
-        """What may be queued now; the rest is dropped, shelved or put off without being read."""
+    def _wanted(self, shard: Shard, waiting: list[Waiting]) -> list[Waiting]:
+        """What may be queued now; the rest is dropped or shelved without being read.
+
+        A lane that is full takes from its shelf as it has room: what would be looked at again after a while would
+        stand before everybody else's each time.
+        """
         found: list[Waiting] = []
         rooms = {one.subscriber_id: lane.room for one in waiting if (lane := shard.lanes.get(one.subscriber_id))}
         for one in waiting:
             lane = shard.lanes.get(one.subscriber_id)
             if lane is None:  # the subscriber is gone
                 shard.group.done.add(str(one))
-            elif not lane.wants_retries:
+            elif not lane.wants_retries or rooms[lane.id] <= 0:
                 shard.shelve(lane, str(one))
-            elif rooms[lane.id] <= 0:
-                shard.wait(str(one), now_ms + FULL_MS)
             else:
                 rooms[lane.id] -= 1
                 found.append(one)
@@ -109,6 +109,8 @@ class Retries:
         entries = await self._log.at([one.place for one in waiting]) if waiting else []
         for one, entry in zip(waiting, entries, strict=True):
             lane, retry = shard.lanes.get(one.subscriber_id), str(one)
+            if lane is not None:
+                lane.shelf.pop(retry, None)  # it may have been asked for while it stood there
             if lane is None or not lane.wants_retries:
                 shard.wake_by(now_ms)  # that has changed while the events were read
             elif entry is None or entry.erased:  # the event has outlived its retention, or may not be sent any more
@@ -119,7 +121,7 @@ class Retries:
                 shard.touched.add(lane)
             else:
                 shard.claimed.add(retry)
-                lane.shelf.pop(retry, None)  # it may have been asked for while it stood there
                 lane.offer_retry(entry, one)
                 shard.touched.add(lane)
                 self._workers.employ(shard, lane)
+        self._board.dirty.set()  # there may be losses to commit, and orders to go on with

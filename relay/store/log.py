@@ -69,14 +69,12 @@ class LogStore:
         end = START if isinstance(info, Exception) else Place.parse(info["last-generated-id"])
         return Extent(end, Place.parse(trimmed or b"0-0"), not gate or gate[1] >= replicas)
 
-    async def wait(self, log: Place, control: Place | None, *, block_ms: int, count: int = 500) -> News:
+    async def wait(self, log: Place | None, control: Place | None, *, block_ms: int, count: int = 500) -> News:
         """Block until something stands after these places, or `block_ms` have passed.
 
-        Without a place in the control stream the log alone is read.
+        A stream without a place is not read.
         """
-        places = {self._keys.log: str(log)}
-        if control is not None:
-            places[self._keys.ctl] = str(control)
+        places = {key: str(at) for key, at in ((self._keys.log, log), (self._keys.ctl, control)) if at is not None}
         reply = await self._client.xread(places, count=count, block=block_ms)
         streams = {key.decode(): entries for key, entries in reply.items()}
         entries = await with_contents(self._client, self._keys, streams.get(self._keys.log, ()))

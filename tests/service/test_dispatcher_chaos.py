@@ -50,7 +50,6 @@ LOW_BOUNDS = {
     "relay.dispatcher.chains.RELEASED": 3,
     "relay.dispatcher.retries.BATCH": 10,
     "relay.dispatcher.retries.CROWDED_MS": 10,
-    "relay.dispatcher.retries.FULL_MS": 30,
     "relay.dispatcher.commits.IDLE_S": 0.2,
 }
 

@@ -20,7 +20,7 @@ from tests.service.rig import Behaviour, Hit, Replica, Rig, failing_first, refus
 
 STEPS: dict[str, Callable[[Replica], Any]] = {
     "control_end": lambda replica: replica.store.log,
-    "end": lambda replica: replica.store.log,
+    "extent": lambda replica: replica.store.log,
     "all": lambda replica: replica.store.registry,
     "take_up": lambda replica: replica.store.deliveries,
     "next_due_ms": lambda replica: replica.store.deliveries,
@@ -140,7 +140,7 @@ async def test_a_store_that_is_away_for_a_moment_costs_nothing(rig: Rig) -> None
     """Every call fails for a while: afterwards everything is delivered, once."""
     await rig.subscribe("a")
     replica = await rig.started()
-    names = ("wait", "after", "end")
+    names = ("wait", "after", "extent")
     originals = {name: getattr(replica.store.log, name) for name in names}
 
     async def away(*_: Any, **__: Any) -> None:
