@@ -86,8 +86,8 @@ class Dispatcher:
             workers,
             leases,
             commit=self._commits.commit,
-            restart=lambda: self._tail.begin(),
-            look_back=lambda: self._tail.begin_if_lost(),
+            restart=self._restart,
+            look_back=self._look_back,
         )
         self._tail = Tail(
             board,
@@ -148,6 +148,14 @@ class Dispatcher:
             shard.wake_by(self._leases.now_ms())
             self._board.due.set()
         return None
+
+    async def _restart(self) -> None:
+        """Follow the log from its end as it is now: the store has lost a tail that was read already."""
+        await self._tail.begin()
+
+    async def _look_back(self) -> None:
+        """Follow the log anew if the store has come back with less than was read of it."""
+        await self._tail.begin_if_lost()
 
     async def _for_ever(self, turn: Callable[[], Awaitable[None]]) -> None:
         while True:
