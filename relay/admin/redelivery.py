@@ -115,7 +115,7 @@ class Redelivery:
             for subscriber_id, orders in chosen.items():
                 fresh = await self._not_asked_since(begun_ms, subscriber_id, orders)
                 count += await self.make(subscriber_id, fresh)
-            if len(batch) < BATCH:
+            if len(batch) < BATCH or batch[-1][0] >= SHELVED_MS:  # from here on what waits is no matter of time
                 return count
             after = (batch[-1][0], str(batch[-1][1]))
             await asyncio.sleep(0)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -19,6 +19,8 @@ ANY_COMMIT = "*"
 """In place of the mark that a commit follows: whatever stands there is right."""
 SHARD_CURSOR = "*"
 """Field of the cursor that every subscriber of the shard has that does not lag."""
+_LAST = ":"
+"""Stands behind every place, of which each begins with a digit."""
 
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(list[Attempt]).decode
@@ -56,6 +58,7 @@ class DeliveryStore:
         self._keys = keys
         self._scripts = scripts
         self._redeliver = register(client, "redeliver", flags=scripts.flags)
+        self._page = register(client, "page", flags=scripts.flags)
 
     async def cursors(self, shard: int) -> dict[str, Place]:
         """Cursors of a shard by subscriber, `SHARD_CURSOR` for the shard's own."""
@@ -260,15 +263,9 @@ class DeliveryStore:
         self, shards: Sequence[int], after: tuple[int, str], count: int
     ) -> list[tuple[int, Waiting]]:
         """Up to `count` retries of these shards beyond (due ms, member), the next one due first."""
-        due_ms, member = after
-        pipe = self._client.pipeline(transaction=False)
-        for shard in shards:
-            key = self._keys.retries(shard)
-            pipe.zrangebyscore(key, due_ms, due_ms, withscores=True)
-            pipe.zrangebyscore(key, f"({due_ms}", "+inf", start=0, num=count, withscores=True)
-        found = [(int(due), name) for reply in await pipe.execute() for name, due in reply]
-        beyond = sorted(one for one in found if one > (due_ms, member.encode()))
-        return [(due, Waiting.parse(name)) for due, name in beyond[:count]]
+        pages = await self._pages("after", count, [(self._keys.retries(shard), *after) for shard in shards])
+        found = sorted((due, name) for page in pages for name, due in page)
+        return [(due, Waiting.parse(name)) for due, name in found[:count]]
 
     async def dead_before(
         self, subscriber_ids: Sequence[str], before: tuple[int, str, str] | None, count: int
@@ -277,19 +274,18 @@ class DeliveryStore:
 
         `before` is (ms, subscriber, place) of the last one that is known already.
         """
-        top = "+inf" if before is None else f"({before[0]}"
-        pipe = self._client.pipeline(transaction=False)
-        for subscriber_id in subscriber_ids:
-            key = self._keys.dead(subscriber_id)
-            pipe.zrevrangebyscore(key, top, "-inf", start=0, num=count, withscores=True)
-            if before is not None:
-                pipe.zrangebyscore(key, before[0], before[0], withscores=True)
-        replies = await pipe.execute()
-        per_subscriber = 1 if before is None else 2
-        found = [
-            (int(at), subscriber_ids[number // per_subscriber], place.decode())
-            for number, reply in enumerate(replies)
-            for place, at in reply
-        ]
-        earlier = sorted((one for one in found if before is None or one < before), reverse=True)
-        return [(at, subscriber_id, Place.parse(place)) for at, subscriber_id, place in earlier[:count]]
+        at, known, place = before or ("+inf", "", "")
+        # Of those that died in that very ms the ones of earlier subscribers follow, all of them.
+        bounds = {one: place if one == known else _LAST if one < known else "" for one in subscriber_ids}
+        places = [(self._keys.dead(one), at, bound) for one, bound in bounds.items()]
+        pages = await self._pages("before", count, places)
+        found = [(ms, one, name.decode()) for one, page in zip(bounds, pages, strict=True) for name, ms in page]
+        return [(ms, one, Place.parse(name)) for ms, one, name in sorted(found, reverse=True)[:count]]
+
+    async def _pages(
+        self, order: Literal["after", "before"], count: int, places: Sequence[tuple[str, int | str, str]]
+    ) -> list[list[tuple[bytes, int]]]:
+        """Of each sorted set up to `count` members beyond a place in it (key, score, member), with their scores."""
+        keys = [key for key, _, _ in places]
+        pages = await self._page(keys=keys, args=[order, count, *(part for _, *place in places for part in place)])
+        return [list(zip(page[::2], map(int, page[1::2]), strict=True)) for page in pages]
