@@ -1,5 +1,6 @@
-"""Time as a dependency: wall-clock time for people, monotonic time for deadlines."""
+"""Time as a dependency: wall-clock time for people, monotonic time for deadlines; and waiting for more than one thing."""
 
+import asyncio
 import time
 from datetime import UTC, datetime
 from typing import Protocol
@@ -27,3 +28,13 @@ class SystemClock:
     def monotonic(self) -> float:
         """Seconds since some fixed point."""
         return time.monotonic()
+
+
+async def first_of(timeout_s: float | None, *events: asyncio.Event) -> None:
+    """Wait until one of these is set, or the time is over (None: it never is)."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()

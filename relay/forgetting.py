@@ -27,13 +27,3 @@ class Forgetting:
             pseudonym = self._pseudonyms.pop()
             for forget in memories:
                 await asyncio.to_thread(forget, pseudonym)
-
-
-async def first_of(timeout_s: float | None, *events: asyncio.Event) -> None:
-    """Wait until one of these is set, or the time is over."""
-    waits = [asyncio.ensure_future(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from relay.core.log import START, Entry, Place
+from relay.core.log import START, Entry, just_before
 from relay.core.matching import matches
 from relay.leases import Leases
 from relay.store.deliveries import SHARD_CURSOR, DeliveryStore
@@ -22,8 +22,6 @@ from relay.store.registry import RegistryStore
 EVERY_S = 60.0
 FIRST_SHARD = 0
 """Whoever holds this delivery shard keeps house."""
-
-_LAST_NO = 2**64 - 1
 
 log = structlog.get_logger()
 
@@ -62,7 +60,7 @@ class Housekeeping:
         removed, before_ms = 0, now_ms - int(self._keep_events_s * 1000)
         try:
             while True:
-                await self._bury(await self._log.after(START, Place(before_ms - 1, _LAST_NO), TRIM_BATCH), now_ms)
+                await self._bury(await self._log.after(START, just_before(before_ms), TRIM_BATCH), now_ms)
                 trimmed = await self._log.trim(before_ms)
                 removed += trimmed
                 if trimmed < TRIM_BATCH:

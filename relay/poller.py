@@ -14,7 +14,7 @@ from functools import partial
 
 import structlog
 
-from relay.clock import Clock
+from relay.clock import Clock, first_of
 from relay.core.doubt import Doubt, Verdict
 from relay.core.erasure import Pseudonyms
 from relay.core.errors import FetchError
@@ -24,7 +24,7 @@ from relay.core.memory import Digest, Memory
 from relay.core.model import Change, Observation
 from relay.core.retry import JITTER, MAX_ASKED_S, poll_backoff_s
 from relay.fenced import ConflictError, FencedWriter, batches
-from relay.forgetting import Forgetting, first_of
+from relay.forgetting import Forgetting
 from relay.leases import Leases
 from relay.rests import Rest
 from relay.sources.base import Page, Source

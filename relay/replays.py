@@ -13,6 +13,7 @@ from typing import Final
 import structlog
 
 from relay.arrears import Stretch, read_stretch
+from relay.clock import first_of
 from relay.core.log import Place
 from relay.core.replay import Ending, Plan, Replay, Status
 from relay.core.subscriber import Subscriber
@@ -81,7 +82,7 @@ class Replays:
                 except STORE_ERRORS as error:
                     log.debug("replay.store_error", error=type(error).__name__)
                     pause_s = STORE_PAUSE_S
-                await _first_of(changed, self._news, seconds=pause_s)
+                await first_of(pause_s, changed, self._news)
 
     async def _look(self, tasks: asyncio.TaskGroup) -> None:
         """Begin what this replica is to carry out, and drop what it is not."""
@@ -250,7 +251,7 @@ class _Work:
     async def _wait(self) -> None:
         """Wait, the longer the longer nothing has moved; a change of the subscriber ends it."""
         self._news.clear()
-        await _first_of(self._news, seconds=self._pause_s)
+        await first_of(self._pause_s, self._news)
         self._pause_s = min(LONGER * self._pause_s, LONG_S)
 
     async def _finish(self, plan: Plan) -> None:
@@ -269,13 +270,3 @@ class _Work:
 
     async def _end(self, plan: Plan, status: Status, reason: str | None = None) -> None:
         await self._store.replays.end(plan, Ending(status, await self._store.deliveries.now_ms(), reason))
-
-
-async def _first_of(*events: asyncio.Event, seconds: float) -> None:
-    """Wait for any of these, but no longer than so."""
-    waits = [asyncio.ensure_future(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()

@@ -6,8 +6,7 @@ Invariant: what an upstream asked for with `Retry-After` is waited for, whoever 
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from relay.clock import Clock
-from relay.forgetting import first_of
+from relay.clock import Clock, first_of
 from relay.leases import Leases
 
 

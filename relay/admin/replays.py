@@ -20,7 +20,8 @@ from relay.admin.routes import Route
 from relay.admin.security import audit
 from relay.admin.subscribers import find_subscriber
 from relay.arrears import count
-from relay.core.replay import Ending, Plan, Replay, just_before
+from relay.core.log import just_before
+from relay.core.replay import Ending, Plan, Replay
 from relay.core.retry import highest_attempt
 from relay.core.subscriber import Subscriber
 from relay.store import Store

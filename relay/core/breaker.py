@@ -44,10 +44,6 @@ class Breaker:
         """Whether only probes may go out."""
         return self.open_until is not None
 
-    def may_send(self, now: float) -> bool:
-        """Whether an attempt may begin now."""
-        return self.open_until is None or (now >= self.open_until and not self.probing)
-
     def began(self) -> bool:
         """Note that an attempt has begun; True if it is a probe."""
         self.probing = self.is_open

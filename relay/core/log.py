@@ -24,10 +24,17 @@ class Place(NamedTuple):
 
 
 START = Place(0, 0)
+LAST_NO = 2**64 - 1
+"""The greatest counter that a place can have."""
 SHELVED_MS = 2**52
 """In place of a due time: the delivery's time has come, and it waits until its subscriber may be sent to."""
 BEHIND_MS = SHELVED_MS + 1
 """In place of a due time: the delivery waits for an earlier event of its entity, and is due once that is settled."""
+
+
+def just_before(ms: int) -> Place:
+    """The place after which the events of this millisecond stand."""
+    return Place(ms - 1, LAST_NO) if ms > 0 else START
 
 
 def due_at(due_ms: int | None) -> int | None:

@@ -9,15 +9,12 @@ from typing import Literal
 
 import msgspec
 
-from relay.core.log import START, Entry, Place
+from relay.core.log import Entry, Place
 from relay.core.matching import matches, type_matches
 from relay.core.subscriber import Subscriber
 
 Only = Literal["undelivered", "all"]
 Status = Literal["running", "done", "cancelled", "failed"]
-
-LAST_NO = 2**64 - 1
-"""The greatest counter that a place can have."""
 
 
 class Plan(msgspec.Struct, frozen=True, array_like=True):
@@ -83,8 +80,3 @@ class Replay:
             return 1.0
         begun = plan.after.ms if plan.begins_ms is None else plan.begins_ms
         return min(max(self.at.ms - begun, 0) / max(plan.until.ms - begun, 1), 1.0)
-
-
-def just_before(ms: int) -> Place:
-    """The place after which the events of this millisecond stand."""
-    return Place(ms - 1, LAST_NO) if ms > 0 else START

@@ -4,11 +4,11 @@ Invariant: a shard is on the board only with a lane for every subscriber that it
 subscribers without one of their own, so a subscriber without a lane would lose what the cursor passes.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
+from relay.clock import first_of
 from relay.core.envelope import Receiver
 from relay.core.log import BEHIND_MS, START, Entry, Place, Waiting
 from relay.dispatcher.board import Board
@@ -87,12 +87,7 @@ class Holdings:
             token = leases.shard_token(number)
             if token is not None and number not in board.shards:
                 await self._take_up(number, token)
-        waits = [asyncio.ensure_future(event.wait()) for event in (changed, board.forgotten)]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
+        await first_of(None, changed, board.forgotten)
 
     async def _let_go(self, shards: Sequence[Shard]) -> None:
         """Commit what can still be committed; the next holder does the rest.

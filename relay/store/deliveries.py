@@ -59,6 +59,7 @@ class DeliveryStore:
         self._scripts = scripts
         self._redeliver = register(client, "redeliver", flags=scripts.flags)
         self._page = register(client, "page", flags=scripts.flags)
+        self._bury = register(client, "bury", flags=scripts.flags)
 
     async def cursors(self, shard: int) -> dict[str, Place]:
         """Cursors of a shard by subscriber, `SHARD_CURSOR` for the shard's own."""
@@ -83,13 +84,14 @@ class DeliveryStore:
             self._keys.retries(shard),
             self._keys.attempts(shard),
             self._keys.counters,
+            self._keys.sub,
         ]
         dead: list[int | str] = []
         for subscriber_id, at_ms, place in group.dead:
             key = self._keys.dead(subscriber_id)
-            if key not in keys[5:]:
+            if key not in keys[6:]:
                 keys.append(key)
-            dead += (keys.index(key) + 1, at_ms, str(place))
+            dead += (subscriber_id, keys.index(key) + 1, at_ms, str(place))
         cursors = [text for name, place in group.cursors.items() for text in (name, str(place))]
         due = [item for member, at_ms in group.due.items() for item in (at_ms, member)]
         args = [
@@ -223,8 +225,9 @@ class DeliveryStore:
         return int(await self._client.zcard(self._keys.dead(subscriber_id)))
 
     async def bury(self, subscriber_id: str, places: Sequence[Place], now_ms: int) -> None:
-        """List events as dead letters without an attempt; a repeat changes nothing."""
-        await self._client.zadd(self._keys.dead(subscriber_id), {str(place): now_ms for place in places}, nx=True)
+        """List events as dead letters of a subscriber, if there is one, without an attempt; a repeat changes nothing."""
+        keys = [self._keys.sub, self._keys.dead(subscriber_id)]
+        await self._bury(keys=keys, args=[subscriber_id, now_ms, *map(str, places)])
 
     async def trim_attempts(self, shards: Sequence[int], before_ms: int) -> None:
         """Forget attempts older than this; the server may keep a few more than asked.

@@ -2,8 +2,9 @@
 
 | key | type | content |
 |---|---|---|
-| meta | hash | schema version; watermark and last status of each source |
-| lease | hash | resource → `token:owner:expiry ms`; `@owner` → `roles:expiry ms` |
+| meta | hash | `wm:` and `status:` of each source; `test:` of each subscriber; `trimmed`; the notes of `disk.py` |
+| lease | hash | resource → `token:owner`; `@owner` → `roles:expiry ms` |
+| gate | string | how often it was asked whether replicas have what stands here |
 | epoch | string | the highest fencing token ever given |
 | fence:<source> | string | `token:observation` of the latest mint |
 | st:<source>:<bucket> | hash | entity → packed snapshot |

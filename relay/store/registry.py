@@ -49,9 +49,8 @@ class RegistryStore:
         await self._put(old.id, await self._stored(old), _encode(new), event)
 
     async def delete(self, old: Subscriber) -> None:
-        """Remove, with its cursor, its dead letters and its replays."""
+        """Remove, with its cursor, its dead letters, its replays and the number of its tests."""
         await self._put(old.id, await self._stored(old), b"")
-        await self._client.hdel(self._keys.meta, f"test:{old.id}")
 
     async def trim_dead(self, before_ms: int) -> None:
         """Forget the dead letters of all subscribers that died before this."""
@@ -100,6 +99,7 @@ class RegistryStore:
                 keys.replaying,
                 keys.replays(subscriber_id),
                 keys.counters,
+                keys.meta,
                 *index,
             ],
             [subscriber_id, expected, new, *told],

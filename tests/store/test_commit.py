@@ -33,8 +33,9 @@ async def take(store: Store, owner: str = "a", *, dead: tuple[str, ...] = ()) ->
 
 
 @pytest.fixture
-def store(redis_client: Redis) -> Store:
-    """Provide an empty store."""
+async def store(redis_client: Redis) -> Store:
+    """Provide a store with nothing in it but that there are subscribers `a` and `b`."""
+    await redis_client.hset(Keys().sub, mapping={"a": "{}", "b": "{}"})
     return Store(redis_client)
 
 
@@ -72,6 +73,18 @@ async def test_a_repeat_changes_nothing(store: Store) -> None:
     assert len(await store.deliveries.attempts(SHARD)) == 1
     await store.deliveries.commit(SHARD, token, 2, full(), 0)
     assert len(await store.deliveries.attempts(SHARD)) == 2
+
+
+async def test_nothing_is_listed_as_dead_of_a_subscriber_that_is_gone(store: Store, redis_client: Redis) -> None:
+    """What is settled or buried after its deletion would stay for ever; of the others it is listed, once."""
+    token = await take(store)
+    dead = [("gone", 4000, PLACE), ("a", 4000, PLACE)]
+    await store.deliveries.commit(SHARD, token, 1, Group(dead=dead), 0)
+    for at_ms in (5000, 6000):
+        await store.deliveries.bury("gone", [PLACE], at_ms)
+        await store.deliveries.bury("a", [PLACE, Place(1001, 0)], at_ms)
+    assert await store.deliveries.dead("a", 0, 10) == [(Place(1001, 0), 5000), (PLACE, 4000)]
+    assert not await redis_client.exists(Keys().dead("gone"))
 
 
 async def test_a_commit_that_does_not_follow_the_latest_one_is_refused(store: Store) -> None:

@@ -33,6 +33,15 @@ async def test_a_new_subscriber_begins_at_the_logs_end(store: Store) -> None:
     assert await store.registry.get("sub_a") == NEW
 
 
+async def test_nothing_is_left_of_a_subscriber_that_is_deleted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All goes in one step: whoever deletes it may die right after that."""
+    await store.registry.create(NEW)
+    assert await store.registry.next_test_no("sub_a") == 1
+    monkeypatch.setattr(store.client, "hdel", None)
+    await store.registry.delete(NEW)
+    assert not await store.client.exists(Keys().meta)
+
+
 async def test_every_change_is_announced(store: Store) -> None:
     """Creating, changing and deleting each tell every replica, in the control stream."""
     start = await store.log.control_end()

@@ -3,17 +3,25 @@
 import pytest
 
 from relay.core.breaker import FIRST_PAUSE_S, LONGEST_PAUSE_S, OPEN_AFTER, Breaker, Pace, Window, speaks_against
+from relay.core.envelope import Receiver, SigningKey
+from relay.core.log import START
 from relay.core.outcome import Outcome, Reply
+from relay.core.subscriber import Subscriber
+from relay.dispatcher.lane import Lane
 
 GOOD = Reply(Outcome.DELIVERED, 204)
 BAD = Reply(Outcome.CONNECT)
 
 
-def _opened(at: float = 0.0) -> Breaker:
-    breaker = Breaker()
+def _opened(breaker: Breaker) -> Breaker:
     for _ in range(OPEN_AFTER):
-        breaker.ended(BAD, at, 0.0, probe=breaker.began())
+        breaker.ended(BAD, 0.0, 0.0, probe=breaker.began())
     return breaker
+
+
+def _lane() -> Lane:
+    subscriber = Subscriber(id="sub_1", url="https://lms.example.org/")
+    return Lane(Receiver(subscriber, [SigningKey(b"k" * 32)]), START, committed=None)
 
 
 def test_it_opens_after_failures_in_a_row_and_not_before() -> None:
@@ -21,31 +29,34 @@ def test_it_opens_after_failures_in_a_row_and_not_before() -> None:
     breaker = Breaker()
     for reply in [BAD] * (OPEN_AFTER - 1) + [GOOD] + [BAD] * (OPEN_AFTER - 1):
         breaker.ended(reply, 0.0, 0.0, probe=False)
-    assert breaker.may_send(0.0)
+    assert not breaker.is_open
     breaker.ended(BAD, 0.0, 0.0, probe=False)
-    assert not breaker.may_send(0.0)
+    assert breaker.open_until == FIRST_PAUSE_S
 
 
 def test_one_probe_at_a_time_goes_out_when_the_pause_is_over() -> None:
-    """While it is under way nothing else may."""
-    breaker = _opened()
-    assert not breaker.may_send(FIRST_PAUSE_S - 0.1)
-    assert breaker.may_send(FIRST_PAUSE_S)
-    assert breaker.began()
-    assert not breaker.may_send(FIRST_PAUSE_S)
+    """While it is under way nothing else may: the subscriber's lane knows how long to wait, or that time is no matter."""
+    lane = _lane()
+    assert lane.wait_s(0.0) == 0.0
+    _opened(lane.breaker)
+    assert lane.wait_s(FIRST_PAUSE_S - 1.0) == 1.0
+    assert lane.wait_s(FIRST_PAUSE_S) == 0.0
+    assert lane.breaker.began()
+    assert lane.wait_s(FIRST_PAUSE_S) is None
 
 
 def test_a_probe_that_succeeds_closes_it() -> None:
     """Everything flows again."""
-    breaker = _opened()
+    lane = _lane()
+    breaker = _opened(lane.breaker)
     breaker.ended(GOOD, FIRST_PAUSE_S, 0.0, probe=breaker.began())
     assert not breaker.is_open
-    assert breaker.may_send(FIRST_PAUSE_S)
+    assert lane.wait_s(FIRST_PAUSE_S) == 0.0
 
 
 def test_pauses_double_up_to_a_bound_and_are_never_shortened_by_jitter() -> None:
     """Each failed probe waits twice as long as the one before, up to five minutes."""
-    breaker, now, pauses = _opened(), FIRST_PAUSE_S, []
+    breaker, now, pauses = _opened(Breaker()), FIRST_PAUSE_S, []
     for _ in range(9):
         breaker.ended(BAD, now, 0.0, probe=breaker.began())
         pauses.append((breaker.open_until or 0.0) - now)
@@ -57,7 +68,7 @@ def test_pauses_double_up_to_a_bound_and_are_never_shortened_by_jitter() -> None
 
 def test_a_late_failure_does_not_lengthen_the_pause() -> None:
     """What began before it opened says nothing new."""
-    breaker = _opened()
+    breaker = _opened(Breaker())
     before = breaker.open_until
     breaker.ended(BAD, 3.0, 0.0, probe=False)
     assert breaker.open_until == before
@@ -77,7 +88,7 @@ def test_a_refused_event_says_nothing_about_the_subscriber(status: int) -> None:
     breaker = Breaker()
     for _ in range(50):
         breaker.ended(Reply(Outcome.STATUS, status), 0.0, 0.0, probe=False)
-    assert breaker.may_send(0.0)
+    assert not breaker.is_open
 
 
 @pytest.mark.parametrize("outcome", [Outcome.PROXY, Outcome.TOO_LARGE])

@@ -2,8 +2,8 @@
 
 import pytest
 
-from relay.core.log import START, Entry, Place
-from relay.core.replay import LAST_NO, Ending, Plan, Replay, just_before
+from relay.core.log import LAST_NO, START, Entry, Place, just_before
+from relay.core.replay import Ending, Plan, Replay
 from relay.core.subscriber import Filter, Subscriber
 
 PAYLOAD = b'{"data": {"source": "lod", "transition": {"from": null, "to": "Complete"}, "user_id": "u1"}}'

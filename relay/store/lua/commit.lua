@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
 -- Settle a group of deliveries of one shard: cursors, retries, dead letters and attempts in one step.
 --
--- KEYS  1 lease   2 cursors   3 retries   4 attempts   5 stem of the counters   6.. dead letters of those concerned
+-- KEYS  1 lease   2 cursors   3 retries   4 attempts   5 stem of the counters   6 subscribers   7.. dead letters
 -- ARGV  resource, token, mark of this commit, mark of the commit that it follows ('*' = any),
 --       n, n pairs of due ms and retry,
---       n, n triples of key number, time of death in ms, place,
+--       n, n times subscriber, key number of its dead letters, time of death in ms, place,
 --       n, n retries to drop,
 --       packed attempts ('' = none), oldest attempt to keep in ms,
 --       n, n cursor fields to drop,   n, n pairs of cursor field and place,   then pairs of counter and how many
@@ -28,7 +28,11 @@ local function take()
   return value
 end
 for _ = 1, tonumber(take()) do redis.call('ZADD', KEYS[3], take(), take()) end
-for _ = 1, tonumber(take()) do redis.call('ZADD', KEYS[tonumber(take())], take(), take()) end
+for _ = 1, tonumber(take()) do
+  local subscriber, key, died, place = take(), KEYS[tonumber(take())], take(), take()
+  -- Of one that was deleted meanwhile nobody would ever list it, nor remove it.
+  if redis.call('HEXISTS', KEYS[6], subscriber) == 1 then redis.call('ZADD', key, died, place) end
+end
 for _ = 1, tonumber(take()) do redis.call('ZREM', KEYS[3], take()) end
 local attempts, oldest = take(), take()
 if attempts ~= '' then redis.call('XADD', KEYS[4], 'MINID', '~', oldest, '*', 'a', attempts) end
