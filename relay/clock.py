@@ -1,4 +1,4 @@
-"""Time as a dependency: wall-clock time for people, monotonic time for deadlines; and waiting for more than one thing."""
+"""Time as a dependency: wall-clock time for people, monotonic time for deadlines; waiting for several things."""
 
 import asyncio
 import time

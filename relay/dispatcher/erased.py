@@ -2,8 +2,8 @@
 
 What is read from the log from now on comes without its payload, and is for nobody. What was read before is queued, on
 its way from the store, or under way; so the places are kept for longer than any read or attempt may take. Whatever
-waits in a queue is emptied soon after it was told, and once more before the places are let go. An attempt under way cannot be called back; what it comes
-to is kept without the subscriber's answer, and is its last.
+waits in a queue is emptied soon after it was told, and once more before the places are let go. An attempt under way
+cannot be called back; what it comes to is kept without the subscriber's answer, and is its last.
 """
 
 import asyncio

@@ -114,7 +114,6 @@ class Retries:
             if lane is None or not lane.wants_retries:
                 shard.wake_by(now_ms)  # that has changed while the events were read
             elif entry is None or entry.erased:  # the event has outlived its retention, or may not be sent any more
-                lane.shelf.pop(retry, None)
                 shard.group.done.add(retry)
                 if entry is None:
                     shard.group.dead.append((lane.id, now_ms, one.place))

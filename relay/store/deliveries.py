@@ -225,7 +225,7 @@ class DeliveryStore:
         return int(await self._client.zcard(self._keys.dead(subscriber_id)))
 
     async def bury(self, subscriber_id: str, places: Sequence[Place], now_ms: int) -> None:
-        """List events as dead letters of a subscriber, if there is one, without an attempt; a repeat changes nothing."""
+        """List events as dead letters of a subscriber, if it still exists, without an attempt; a repeat is harmless."""
         keys = [self._keys.sub, self._keys.dead(subscriber_id)]
         await self._bury(keys=keys, args=[subscriber_id, now_ms, *map(str, places)])
 

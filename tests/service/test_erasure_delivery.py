@@ -67,10 +67,10 @@ async def test_what_is_queued_is_never_sent(rig: Rig) -> None:
     await rig.started()
     (first,) = await rig.minter.mint(1, user=OTHER)
     await wait_until(lambda: all(rig.hooks.hits[name] for name in names))
-    gone, kept = await mixed(rig, 20)
-    await wait_until(lambda: _queued(rig) == 80)
+    gone, kept = await mixed(rig, 15)
+    await wait_until(lambda: _queued(rig) == 60)
     report = await erasure(rig).erase(GONE)
-    assert report.events == {SOURCE: 20}
+    assert report.events == {SOURCE: 15}
     gate.set()
     for name in names:
         await rig.all_accepted(name, [first, *kept])

@@ -35,7 +35,7 @@ def test_it_opens_after_failures_in_a_row_and_not_before() -> None:
 
 
 def test_one_probe_at_a_time_goes_out_when_the_pause_is_over() -> None:
-    """While it is under way nothing else may: the subscriber's lane knows how long to wait, or that time is no matter."""
+    """While it is under way nothing else may: to the subscriber's lane it is no matter of time then."""
     lane = _lane()
     assert lane.wait_s(0.0) == 0.0
     _opened(lane.breaker)
