@@ -21,7 +21,7 @@ from relay.leases import Leases
 from relay.store import Store
 from relay.store.errors import STORE_ERRORS
 from relay.store.keys import shard_of
-from relay.store.replays import Verdict
+from relay.store.replays import UnreadableReplayError, Verdict
 from relay.telemetry import Metrics
 
 LOOK_S: Final = 60.0
@@ -35,6 +35,8 @@ LEFT: Final = 500
 """Of what is due when a replay is taken up so much is looked at, to see how much of it waits already."""
 READERS: Final = 2
 """So many replays read the log at a time; the others wait, so that live traffic is not held up."""
+_MISTAKE: Final = "the relay has made a mistake: its log tells more under replay.failed"
+_UNREADABLE: Final = "the replica that was to carry it out runs another version of the relay, and cannot read it"
 
 log = structlog.get_logger()
 
@@ -154,27 +156,31 @@ class _Work:
 
     async def run(self) -> None:
         """Go on until it has ended or is no longer this replica's. A store that is down is tried again and again."""
-        begun, failed = False, False
+        begun, failed = False, ""
         while True:
             try:
                 if failed:
-                    return await self._fail()
+                    return await self._end("failed", failed)
                 replay, subscriber = await self._load()
                 if not begun:
                     log.info("replay.begun", replay=self._id, subscriber=self._subscriber_id, at=str(replay.at))
                     begun = True
                 if await self._go_through(replay, subscriber):
-                    return await self._finish(replay.plan)
+                    return await self._finish()
             except _OverError:
                 return None
             except STORE_ERRORS as error:
                 self._metrics.store_errors.inc()
                 log.debug("replay.store_error", error=type(error).__name__)
                 await asyncio.sleep(STORE_PAUSE_S)
+            except UnreadableReplayError:
+                log.warning("replay.unreadable", replay=self._id, subscriber=self._subscriber_id)
+                failed = _UNREADABLE
             except Exception:
                 # What one replay stumbles over must not end the process, and again at every start.
                 log.exception("replay.failed", replay=self._id, subscriber=self._subscriber_id)
-                failed = True
+                failed = _MISTAKE
+                await asyncio.sleep(STORE_PAUSE_S)
 
     async def _load(self) -> tuple[Replay, Subscriber]:
         self._stale = False
@@ -254,19 +260,13 @@ class _Work:
         await first_of(self._pause_s, self._news)
         self._pause_s = min(LONGER * self._pause_s, LONG_S)
 
-    async def _finish(self, plan: Plan) -> None:
-        await self._end(plan, "done")
+    async def _finish(self) -> None:
+        await self._end("done")
         ended = await self._store.replays.get(self._subscriber_id, self._id)
         if ended is not None:
             counts = {"matched": ended.matched, "sent": ended.sent}
             log.info("replay.ended", replay=self._id, subscriber=self._subscriber_id, status=ended.status, **counts)
 
-    async def _fail(self) -> None:
-        replay = await self._store.replays.get(self._subscriber_id, self._id)
-        if replay is not None:
-            await self._end(
-                replay.plan, "failed", "the relay has made a mistake: its log tells more under replay.failed"
-            )
-
-    async def _end(self, plan: Plan, status: Status, reason: str | None = None) -> None:
-        await self._store.replays.end(plan, Ending(status, await self._store.deliveries.now_ms(), reason))
+    async def _end(self, status: Status, reason: str | None = None) -> None:
+        ending = Ending(status, await self._store.deliveries.now_ms(), reason)
+        await self._store.replays.end(self._subscriber_id, self._id, ending)

@@ -25,6 +25,7 @@ from relay.core.replay import Ending, Plan, Replay
 from relay.core.retry import highest_attempt
 from relay.core.subscriber import Subscriber
 from relay.store import Store
+from relay.store.replays import UnreadableReplayError
 
 _ALPHABET: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 _ID_LENGTH: Final = 22
@@ -119,14 +120,17 @@ class Replays:
         replay, subscriber = await self._find(request)
         if replay.ending is None:
             ending = Ending("cancelled", await self._store.deliveries.now_ms())
-            if await self._store.replays.end(replay.plan, ending):
+            if await self._store.replays.end(subscriber.id, replay.plan.id, ending):
                 audit(request, "replay.cancel", replay.plan.id)
             replay, subscriber = await self._find(request)
         return json_response(shown_replay(replay, subscriber))
 
     async def _find(self, request: web.Request) -> tuple[Replay, Subscriber]:
         subscriber = await find_subscriber(self._store.registry, request)
-        replay = await self._store.replays.get(subscriber.id, request.match_info["replay_id"])
+        try:
+            replay = await self._store.replays.get(subscriber.id, request.match_info["replay_id"])
+        except UnreadableReplayError:
+            replay = None
         if replay is None:
             raise not_found("replay")
         return replay, subscriber

@@ -1,4 +1,8 @@
-"""Replays at rest, and the step that carries one on."""
+"""Replays at rest, and the step that carries one on.
+
+While replicas of two versions run, one may find a record that only the other can read. Invariant: that hides no other
+record, and whoever meets it can end it by its name.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from relay.core.errors import RelayError
 from relay.core.log import SHELVED_MS, Place
 from relay.core.replay import Ending, Only, Plan, Replay
 from relay.store.keys import Keys, shard_of
@@ -16,12 +21,19 @@ from relay.store.scripts import Client, Scripts, register
 KEPT = 20
 """So many replays of a subscriber are remembered, the running one included."""
 
+_PARTS = ("", ":at", ":matched", ":sent", ":end")
+"""Of one record, each a field behind the replay's id."""
+
 _pack = msgspec.msgpack.Encoder().encode
 _unpack_plan = msgspec.msgpack.Decoder(Plan).decode
 _unpack_ending = msgspec.msgpack.Decoder(Ending).decode
 
 Marked = Sequence[tuple[Place, bool]]
 """Events in the order of the log, each with whether it is sent if, as far as the store knows, all is done."""
+
+
+class UnreadableReplayError(RelayError):
+    """Another version of the relay has written the record."""
 
 
 class Verdict(StrEnum):
@@ -60,17 +72,18 @@ class ReplayStore:
     async def begin(self, plan: Plan) -> str:
         """Id of the replay that runs for the subscriber now: this one or the one in the way; '': no such subscriber."""
         keys = self._keys
-        ended = [one.plan.id for one in await self.of(plan.subscriber_id) if one.ending is not None]
+        found, unreadable = await self._all(plan.subscriber_id)
+        ended = [*(one.plan.id for one in found if one.ending is not None), *unreadable]  # one that runs is in the way
         running: bytes = await self._begin(
             keys=[keys.sub, keys.replaying, keys.replays(plan.subscriber_id), keys.ctl],
             args=[plan.subscriber_id, plan.id, _pack(plan), str(plan.after), *ended[KEPT - 1 :]],
         )
         return running.decode()
 
-    async def end(self, plan: Plan, ending: Ending) -> bool:
+    async def end(self, subscriber_id: str, replay_id: str, ending: Ending) -> bool:
         """End it; False: it had ended before."""
-        keys = [self._keys.replaying, self._keys.replays(plan.subscriber_id), self._keys.ctl]
-        return bool(await self._end(keys=keys, args=[plan.subscriber_id, plan.id, _pack(ending)]))
+        keys = [self._keys.replaying, self._keys.replays(subscriber_id), self._keys.ctl]
+        return bool(await self._end(keys=keys, args=[subscriber_id, replay_id, _pack(ending)]))
 
     async def running(self) -> dict[str, str]:
         """Ids of the replays that are running, by subscriber."""
@@ -78,14 +91,24 @@ class ReplayStore:
         return {name.decode(): replay_id.decode() for name, replay_id in found.items()}
 
     async def of(self, subscriber_id: str) -> list[Replay]:
-        """All that are remembered of a subscriber, the latest first."""
+        """All that are remembered of a subscriber and can be read, the latest first."""
+        return (await self._all(subscriber_id))[0]
+
+    async def _all(self, subscriber_id: str) -> tuple[list[Replay], list[str]]:
+        """All that are remembered, the latest first, and the ids of those that cannot be read."""
         fields: dict[bytes, bytes] = await self._client.hgetall(self._keys.replays(subscriber_id))
-        found = [_replay(name, fields) for name in fields if b":" not in name]
-        return sorted(found, key=lambda one: (one.plan.created_ms, one.plan.id), reverse=True)
+        found, unreadable = list[Replay](), list[str]()
+        for name in (one.decode() for one in fields if b":" not in one):
+            try:
+                found.append(_replay([fields.get(f"{name}{part}".encode()) for part in _PARTS]))
+            except UnreadableReplayError:
+                unreadable.append(name)
+        return sorted(found, key=lambda one: (one.plan.created_ms, one.plan.id), reverse=True), unreadable
 
     async def get(self, subscriber_id: str, replay_id: str) -> Replay | None:
-        """One of them."""
-        return next((one for one in await self.of(subscriber_id) if one.plan.id == replay_id), None)
+        """One of them. Raises `UnreadableReplayError`."""
+        parts = await self._client.hmget(self._keys.replays(subscriber_id), [f"{replay_id}{part}" for part in _PARTS])
+        return None if parts[0] is None else _replay(parts)
 
     async def step(self, plan: Plan, token: int, at: Place, reach: Place, events: Marked, highest: int) -> Step:
         """Carry a replay on from `at`, past these events, to `reach`.
@@ -125,12 +148,15 @@ class ReplayStore:
         return reply
 
 
-def _replay(name: bytes, fields: dict[bytes, bytes]) -> Replay:
-    ending = fields.get(name + b":end")
-    return Replay(
-        _unpack_plan(fields[name]),
-        Place.parse(fields[name + b":at"]),
-        int(fields[name + b":matched"]),
-        int(fields[name + b":sent"]),
-        None if ending is None else _unpack_ending(ending),
-    )
+def _replay(parts: Sequence[bytes | None]) -> Replay:
+    plan, at, matched, sent, ending = parts
+    try:
+        return Replay(
+            _unpack_plan(plan or b""),
+            Place.parse(at or b""),
+            int(matched or b""),
+            int(sent or b""),
+            None if ending is None else _unpack_ending(ending),
+        )
+    except (msgspec.MsgspecError, ValueError):
+        raise UnreadableReplayError("another version of the relay has written this replay") from None

@@ -169,7 +169,9 @@ async def test_an_ended_replay_is_shown_with_its_end(redis_client: Redis) -> Non
         body = (await replay(api, subscriber)).body
         assert (body["begins_at"], body["count"], body["progress"]) == (None, 0, 1.0)
         (stored,) = await api.store.replays.of(subscriber["id"])
-        await api.store.replays.end(stored.plan, Ending("failed", stored.plan.created_ms, "a mistake"))
+        await api.store.replays.end(
+            subscriber["id"], stored.plan.id, Ending("failed", stored.plan.created_ms, "a mistake")
+        )
         (shown,) = await api.pages(f"/v1/subscribers/{subscriber['id']}/replays")
         assert (shown["status"], shown["reason"], shown["finished_at"]) == ("failed", "a mistake", body["created_at"])
 

@@ -149,7 +149,7 @@ async def test_a_live_event_is_not_held_up_by_thousands_that_are_replayed(rig: R
     stands = await look(rig, plan)
     assert (stands.status, stands.plan.count) == ("running", 5000)
     assert stands.sent < 500
-    await rig.store.replays.end(plan, Ending("cancelled", 1))
+    await rig.store.replays.end(plan.subscriber_id, plan.id, Ending("cancelled", 1))
 
 
 async def test_a_disabled_subscriber_pauses_it_at_no_cost(rig: Rig) -> None:
@@ -187,12 +187,12 @@ async def test_a_cancelled_replay_stops(rig: Rig) -> None:
     rig.hooks.behaviours["a"] = slowly(0.002)
     plan = await begin(rig, "a", "all")
     await wait_until(lambda: len(rig.hooks.hits["a"]) >= 120)
-    assert await rig.store.replays.end(plan, Ending("cancelled", 1))
+    assert await rig.store.replays.end(plan.subscriber_id, plan.id, Ending("cancelled", 1))
     stands = await look(rig, plan)
     await rig.committed("a")
     assert len(rig.hooks.hits["a"]) == stands.sent < 500
     assert (await look(rig, plan)) == stands
-    assert not await rig.store.replays.end(plan, Ending("done", 2))
+    assert not await rig.store.replays.end(plan.subscriber_id, plan.id, Ending("done", 2))
     assert (await ended(rig, await begin(rig, "a", "all", until=Place(1, 0)))).sent == 0
 
 

@@ -100,14 +100,15 @@ async def test_one_replay_at_a_time(store: Store) -> None:
     assert await store.replays.begin(plan_of("nobody", "all", START, plan.until)) == ""
     assert await store.replays.running() == {"a": plan.id}
     assert [one.plan for one in await store.replays.of("a")] == [plan]
-    assert await store.replays.end(plan, Ending("cancelled", 5))
+    assert await store.replays.end(plan.subscriber_id, plan.id, Ending("cancelled", 5))
     assert await store.replays.begin(other) == other.id
 
 
 async def test_every_replica_is_told_of_the_beginning_and_the_end(store: Store) -> None:
     """Both are in the control stream."""
     start = await store.log.control_end()
-    await store.replays.end(await begun(store), Ending("done", 5))
+    plan = await begun(store)
+    await store.replays.end("a", plan.id, Ending("done", 5))
     news = await store.log.wait(await store.log.end(), start, block_ms=1)
     assert [(kind, value) for _, kind, value in news.control] == [("replay", "a")] * 2
 
@@ -115,8 +116,8 @@ async def test_every_replica_is_told_of_the_beginning_and_the_end(store: Store) 
 async def test_only_the_first_end_counts(store: Store) -> None:
     """Whoever ends it again changes nothing, and a step after it sends nothing."""
     plan = await begun(store)
-    assert await store.replays.end(plan, Ending("cancelled", 5))
-    assert not await store.replays.end(plan, Ending("done", 6))
+    assert await store.replays.end(plan.subscriber_id, plan.id, Ending("cancelled", 5))
+    assert not await store.replays.end(plan.subscriber_id, plan.id, Ending("done", 6))
     replay = await store.replays.get("a", plan.id)
     assert replay is not None
     assert replay.ending == Ending("cancelled", 5)
@@ -130,7 +131,7 @@ async def test_the_latest_are_remembered(store: Store) -> None:
     for number in range(KEPT + 3):
         plan = plan_of("a", "all", START, START, created_ms=number)
         assert await store.replays.begin(plan) == plan.id
-        await store.replays.end(plan, Ending("done", number))
+        await store.replays.end(plan.subscriber_id, plan.id, Ending("done", number))
         made.append(plan.id)
     assert [one.plan.id for one in await store.replays.of("a")] == made[: -KEPT - 1 : -1]
     assert await store.client.hlen(Keys().replays("a")) == 5 * KEPT
@@ -166,7 +167,7 @@ async def test_undelivered_leaves_what_is_acknowledged_and_what_is_queued(store:
     assert made == Step(Verdict.OK, 6, tuple(map(str, names)))
     assert await stand(store, plan) == (queued, 6, 4)
     await commit(store, Group(done=set(made.due)))
-    await store.replays.end(plan, Ending("done", 5))
+    await store.replays.end(plan.subscriber_id, plan.id, Ending("done", 5))
     again = await begun(store, "undelivered")
     assert await step(store, again, events) == Step(Verdict.OK, 6)
 
@@ -248,7 +249,7 @@ async def test_a_deleted_subscriber_takes_its_replays_along(store: Store) -> Non
     await store.registry.delete(SUBSCRIBER)
     assert (await store.replays.of("a"), await store.replays.running()) == ([], {})
     assert await step(store, plan, where) == Step(Verdict.STOPPED)
-    assert not await store.replays.end(plan, Ending("done", 5))
+    assert not await store.replays.end(plan.subscriber_id, plan.id, Ending("done", 5))
     changed = msgspec.structs.replace(SUBSCRIBER, description="registered anew")
     await store.registry.create(changed)
     assert (await store.replays.of("a"), await waiting(store)) == ([], {})
