@@ -6,6 +6,7 @@ started it starts it again; leases, cursors and snapshots make that safe at any 
 
 import asyncio
 import contextlib
+import functools
 import resource
 import signal
 from collections.abc import AsyncIterator, Callable, Collection
@@ -93,11 +94,12 @@ async def _drain(parts: Parts, again: asyncio.Event) -> None:
     """Let attempts in flight end and give the leases back; a second signal cuts that short."""
 
     async def orderly() -> None:
-        try:
-            await parts.dispatcher.drain(parts.settings.drain_s)
-            await parts.leases.leave()
-        except STORE_ERRORS as error:
-            log.warning("relay.drain_incomplete", error=type(error).__name__)
+        drain = functools.partial(parts.dispatcher.drain, parts.settings.drain_s)
+        for step in (parts.leases.leave_polling, drain, parts.leases.leave):
+            try:
+                await step()
+            except STORE_ERRORS as error:
+                log.warning("relay.drain_incomplete", error=type(error).__name__)
 
     tasks = [asyncio.create_task(orderly()), asyncio.create_task(again.wait())]
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

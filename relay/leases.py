@@ -149,6 +149,13 @@ class Leases:
             del tokens[resource]
         self._replace({name: Lease(token, sent + TTL_S - MARGIN_S) for name, token in tokens.items()})
 
+    async def leave_polling(self) -> None:
+        """Give the sources back and keep the shards: what is under way may still end while somebody else polls."""
+        self._sources = ()
+        self._roles = ",".join(role for role in self._roles.split(",") if role != "poll") or "api"
+        self._replace({name: lease for name, lease in self._held.items() if not name.startswith("source.")})
+        await self.tick()
+
     async def leave(self) -> None:
         """Give everything back, so that the next replica need not wait."""
         self._replace({})

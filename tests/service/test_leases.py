@@ -204,6 +204,20 @@ async def test_leaving_frees_everything_for_good(leasing: LeaseRig) -> None:
     assert shards_of(successor) == [0, 1, 2, 3]
 
 
+async def test_who_stops_polling_lets_others_poll_at_once(leasing: LeaseRig) -> None:
+    """A drain waits for attempts under way, of which the slowest takes long; the sources do not wait for that."""
+    first, second = leasing.replica("a"), leasing.replica("b")
+    await first.tick()
+    assert first.source_token("lod") is not None
+    await first.leave_polling()
+    assert first.source_token("lod") is None
+    await second.tick()
+    assert second.source_token("lod") is not None
+    await first.tick()
+    assert first.source_token("lod") is None
+    assert shards_of(first)
+
+
 async def test_the_dead_are_forgotten_even_during_a_tick(leasing: LeaseRig) -> None:
     """Leases of a process that is known to be gone are taken with the next tick, even if one is under way."""
     await leasing.replica("dead").tick()
