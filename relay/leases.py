@@ -56,6 +56,8 @@ class Leases:
         self._shards = shards
         self._held: dict[str, Lease] = {}
         self._give_back: list[str] = []
+        self._declined: dict[str, float] = {}
+        """Sources that are left to others, until a monotonic time."""
         self._dead_owners: Sequence[str] = ()
         self._server_ms = 0
         self._asked_at = self._answered_at = 0.0
@@ -127,7 +129,7 @@ class Leases:
         held = await self._store.tick(
             self._owner,
             self._roles,
-            self._sources,
+            [name for name in self._sources if name not in self._left_to_others()],
             self._shards,
             ttl_ms=int(TTL_S * 1000),
             give_back=self._give_back,
@@ -145,9 +147,14 @@ class Leases:
             for prefix, share in (("source.", held.source_share), ("shard.", held.shard_share))
             for resource in sorted(name for name in tokens if name.startswith(prefix))[share:]
         ]
-        for resource in self._give_back:
-            del tokens[resource]
+        for resource in (*self._give_back, *map(source_resource, self._left_to_others())):
+            tokens.pop(resource, None)
         self._replace({name: Lease(token, sent + TTL_S - MARGIN_S) for name, token in tokens.items()})
+
+    def decline(self, source: str, seconds: float) -> None:
+        """Leave a source to other replicas for so long."""
+        self._declined[source] = self._clock.monotonic() + seconds
+        self._replace({name: lease for name, lease in self._held.items() if name != source_resource(source)})
 
     async def leave_polling(self) -> None:
         """Give the sources back and keep the shards: what is under way may still end while somebody else polls."""
@@ -163,6 +170,10 @@ class Leases:
         async with self._ticking:  # a tick under way would join again
             self._replace({})
             await self._store.tick(self._owner, "", (), (), ttl_ms=0)
+
+    def _left_to_others(self) -> list[str]:
+        now = self._clock.monotonic()
+        return [name for name, until in self._declined.items() if now < until]
 
     def _expire(self) -> None:
         self._replace(self._trusted())

@@ -14,7 +14,7 @@ from functools import partial
 
 import structlog
 
-from relay.clock import Clock, first_of
+from relay.clock import Clock
 from relay.core.doubt import Doubt, Verdict
 from relay.core.erasure import Pseudonyms
 from relay.core.errors import FetchError
@@ -28,6 +28,7 @@ from relay.forgetting import Forgetting
 from relay.leases import Leases
 from relay.rests import Rest
 from relay.sources.base import Page, Source
+from relay.standby import Standby
 from relay.store.errors import STORE_ERRORS
 from relay.store.snapshots import MAX_CHANGES, FencedError, LostTailError, SnapshotStore
 from relay.telemetry import Metrics
@@ -71,6 +72,7 @@ class Poller:
         self._names = names or Pseudonyms()
         self._forgetting = Forgetting()
         self._rest = Rest(source.name, leases, clock, self._forgetting.told, self._forget)
+        self._standby = Standby(source.name, store, leases)
         self._writer = FencedWriter(store, source.name, self._keep, self._names)
         self._memory = Memory(source.family, {}, self._names)
         self._watermark: datetime | None = None
@@ -83,7 +85,7 @@ class Poller:
 
     @property
     def name(self) -> str:
-        """The source's name."""
+        """The source's."""
         return self._source.name
 
     def poll_now(self) -> None:
@@ -98,10 +100,10 @@ class Poller:
         """Poll for ever, whenever the lease is held."""
         while True:
             await self._forget()
-            token = self._leases.source_token(self.name)
+            changed, token = self._leases.changed, self._leases.source_token(self.name)
             if token is None:
                 self._writer.token = None
-                await first_of(None, self._leases.changed, self._forgetting.told)
+                await self._standby.wait(changed, self._forgetting.told)
                 continue
             self._rest.begin()
             await self._rest.until(await self._turn(token), token)
@@ -145,16 +147,20 @@ class Poller:
         text, health = await self._store.meta(f"wm:{self.name}", f"status:{self.name}")
         watermark = datetime.fromisoformat(text) if text else None
         self._health = Health.restore(health, await self._store.load_one(OWN, self._own_entity))
+        if self._standby.gives_way(self._watermark, watermark):
+            raise FencedError("whoever polled last is to restore the store")
         self._writer.lost_tail |= self._watermark is not None and (watermark is None or watermark < self._watermark)
         if self._writer.in_doubt:
             await self._restore(self._watermark, watermark)
         else:
             self._watermark = watermark
+            if watermark is None and (seen := self._standby.seen) is not None:
+                await self._tell_gap(seen, self._clock.now())
         if self._health.wait_until is not None:
             self._rest.hold_off((self._health.wait_until - self._clock.now()).total_seconds())
         stored = await self._store.load(self.name)
-        build = partial(Memory, self._source.family, stored, self._names)
-        self._memory = await asyncio.to_thread(build) if len(stored) > OFF_LOOP_ENTITIES else build()
+        make = partial(Memory, self._source.family, stored, self._names)
+        self._memory = await asyncio.to_thread(make) if len(stored) > OFF_LOOP_ENTITIES else make()
         log.info("poll.loaded", source=self.name, entities=len(self._memory), first=self._watermark is None)
 
     async def _restore(self, ours: datetime | None, stored: datetime | None) -> None:
@@ -249,14 +255,9 @@ class Poller:
     def _finished(self, started: datetime, total: Digest, seconds: float) -> None:
         fates = {"read": total.rows, "invalid": total.invalid.total(), "older": total.older}
         self._metrics.polled(self.name, started.timestamp(), seconds, fates)
-        (log.info if total.events or total.invalid or total.older else log.debug)(
-            "poll.done",
-            source=self.name,
-            events=total.events,
-            entities=len(self._memory),
-            duration_ms=round(seconds * 1000),
-            **fates,
-        )
+        fates |= {"events": total.events, "entities": len(self._memory), "duration_ms": round(seconds * 1000)}
+        level = logging.INFO if total.events or total.invalid or total.older else logging.DEBUG
+        log.log(level, "poll.done", source=self.name, **fates)
 
     async def _failed(self, error: FetchError) -> float:
         """Seconds from the beginning of this turn to the next one, if the upstream does not ask for more."""
@@ -278,10 +279,8 @@ class Poller:
 
     async def _save(self, watermark: datetime | None) -> None:
         """Write watermark and status; fenced like every write of the source's holder."""
-        meta = {f"status:{self.name}": self._health.status()}
-        if watermark is not None:
-            meta[f"wm:{self.name}"] = watermark.isoformat()
-        await self._writer.write((), meta)
+        mark = {} if watermark is None else {f"wm:{self.name}": watermark.isoformat()}
+        await self._writer.write((), {f"status:{self.name}": self._health.status(), **mark})
         self._watermark = watermark
 
     async def _tell_gap(self, start: datetime, end: datetime) -> None:

@@ -110,12 +110,13 @@ class PollRig:
         self.clock = FakeClock()
         self.store = Store(client)
         self.source = ScriptedSource(self.clock)
-        self._count = 0
+        self.holders: list[Holder] = []
 
     def holder(self, **options: Any) -> Holder:
         """Build another replica."""
-        self._count += 1
-        return Holder(self, self.client, f"holder-{self._count}", self.source, self.clock, **options)
+        made = Holder(self, self.client, f"holder-{len(self.holders) + 1}", self.source, self.clock, **options)
+        self.holders.append(made)
+        return made
 
     async def log(self) -> list[Entry]:
         """Everything in the log."""
