@@ -12,18 +12,17 @@ import signal
 from collections.abc import AsyncIterator, Callable, Collection
 
 import structlog
-from aiohttp import web
 
 from relay import garbage, identity
+from relay.admin import serving
 from relay.core.errors import ConfigError
-from relay.settings import Address, Settings
+from relay.settings import Settings
 from relay.store import Store
 from relay.store.connect import check_server, connect, takes_script_flags
 from relay.store.embedded import EmbeddedStore
 from relay.store.errors import STORE_ERRORS
-from relay.telemetry import http_logger
 from relay.upstreams import sandboxed, why_not
-from relay.wiring import Parts, build, wait_replicas
+from relay.wiring import Listener, Parts, build, wait_replicas
 
 ALL_ROLES = ("poll", "deliver", "api")
 DESCRIPTORS = 65_536
@@ -52,8 +51,8 @@ async def run(
         embedded = await stack.enter_async_context(_embedded(settings)) if settings.redis_url is None else None
         store = await stack.enter_async_context(_store(settings, embedded))
         parts = await build(settings, roles, store, stack, sandbox=sandbox)
-        for setting, address, application in parts.applications:
-            await _listen(application, address, setting, stack)
+        for listener in parts.listeners:
+            await _listen(listener, stack)
         if embedded is not None:
             # The store is this machine's own: the leases of processes that are gone are free at once.
             parts.leases.forget(identity.dead_neighbours(await store.leases.owners()))
@@ -131,23 +130,14 @@ async def _store(settings: Settings, embedded: EmbeddedStore | None) -> AsyncIte
         await client.aclose()
 
 
-async def _listen(
-    application: web.Application, address: Address, setting: str, stack: contextlib.AsyncExitStack
-) -> None:
-    runner = web.AppRunner(
-        application,
-        handle_signals=False,
-        access_log=None,
-        logger=http_logger(),
-        shutdown_timeout=2.0,
-        lingering_time=1.0,
-    )
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
+async def _listen(listener: Listener, stack: contextlib.AsyncExitStack) -> None:
+    address = listener.address
     try:
-        await web.TCPSite(runner, address.host, address.port).start()
+        await stack.enter_async_context(serving(listener.application, address.host, address.port, listener.gate))
     except OSError as error:
-        raise ConfigError(f"cannot listen on {address} ({why_not(error)}); set {setting} to another address") from None
+        raise ConfigError(
+            f"cannot listen on {address} ({why_not(error)}); set {listener.setting} to another address"
+        ) from None
 
 
 def _raise_descriptor_limit() -> None:

@@ -4,6 +4,7 @@ Neither ever holds a secret, a credential or a learner's data: callers pass ids 
 payloads, and tracebacks are written without local variables.
 """
 
+import asyncio
 import logging
 import sys
 from collections.abc import Mapping
@@ -14,6 +15,8 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from structlog.tracebacks import ExceptionDictTransformer
 
+QUIET_S = 60.0
+"""How long a warning that anybody can cause keeps silent once it has been written."""
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60)
 
 
@@ -37,13 +40,44 @@ def http_logger() -> logging.Logger:
     return logger
 
 
+class Seldom:
+    """A warning that anybody from outside can cause as often as they like: the first at once, then one line a minute.
+
+    Each line says how often it has happened since the one before, so nothing goes untold. Needs a running event loop.
+    """
+
+    def __init__(self, event: str, **fields: str) -> None:
+        self._event = event
+        self._fields = fields
+        self._count = 0
+        self._quiet = False
+
+    def tell(self) -> None:
+        """It has happened again."""
+        self._count += 1
+        if not self._quiet:
+            self._write()
+
+    def _write(self) -> None:
+        self._quiet = self._count > 0
+        if self._quiet:
+            structlog.get_logger().warning(self._event, count=self._count, **self._fields)
+            self._count = 0
+            asyncio.get_running_loop().call_later(QUIET_S, self._write)
+
+
 class _OnlyTheKind(logging.Handler):
     """Tells the kind of an error, and nothing of what it says."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._warnings: dict[str, Seldom] = {}
+
     def emit(self, record: logging.LogRecord) -> None:
-        """One line of ours for one of theirs."""
+        """One line of ours for many of theirs."""
         kind = record.exc_info[0] if record.exc_info else None
-        structlog.get_logger().warning("http.not_served", error=kind.__name__ if kind else record.levelname)
+        error = kind.__name__ if kind else record.levelname
+        self._warnings.setdefault(error, Seldom("http.not_served", error=error)).tell()
 
 
 def _for_people() -> list[structlog.typing.Processor]:
@@ -111,6 +145,18 @@ class Metrics:
         self.dead = Counter("relay_dead_letters", "Deliveries given up.", registry=registry)
         self.leases = Gauge("relay_leases_held", "Leases that this replica holds.", ["kind"], registry=registry)
         self.streams = Gauge("relay_event_streams", "Streams of events that are open.", registry=registry)
+        self.refused_tokens = Counter(
+            "relay_refused_tokens", "Requests whose token is none of the configured ones.", registry=registry
+        )
+        self.connections = Gauge(
+            "relay_http_connections", "Connections that are open.", ["listener"], registry=registry
+        )
+        self.refused_connections = Counter(
+            "relay_http_refused",
+            "Connections that were closed, or requests that were refused unread, by reason.",
+            ["listener", "reason"],
+            registry=registry,
+        )
         self.store_errors = Counter("relay_store_errors", "Store calls that failed.", registry=registry)
 
     def polled(self, source: str, started_s: float, seconds: float, fates: Mapping[str, int]) -> None:

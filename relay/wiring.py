@@ -4,7 +4,9 @@ import asyncio
 import base64
 import contextlib
 import random
-from collections.abc import Callable, Collection, Mapping
+import resource
+import sys
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -12,7 +14,7 @@ import aiohttp
 from aiohttp import web
 
 from relay import __version__, identity
-from relay.admin import FeedTail, SourceInfo, admin_app, ops_app
+from relay.admin import OPS_CONNECTIONS, FeedTail, Gate, SourceInfo, admin_app, api_connections, ops_app
 from relay.attempts import Attempter
 from relay.clock import Clock, SystemClock
 from relay.core.erasure import Pseudonyms, pseudonyms
@@ -42,6 +44,17 @@ PING_S = 2.0
 
 
 @dataclass(frozen=True)
+class Listener:
+    """An application, and where it is served."""
+
+    setting: str
+    """Which says where."""
+    address: Address
+    application: web.Application
+    gate: Gate
+
+
+@dataclass(frozen=True)
 class Parts:
     """A relay, built and not yet started."""
 
@@ -53,8 +66,7 @@ class Parts:
     housekeeping: Housekeeping
     replays: Replays
     tail: FeedTail
-    applications: tuple[tuple[str, Address, web.Application], ...]
-    """The setting that says where to listen, the address, the application."""
+    listeners: Sequence[Listener]
     draining: asyncio.Event
 
 
@@ -133,12 +145,13 @@ async def build(
         keep_attempts_s=settings.retention.attempts_s,
     )
     draining = asyncio.Event()
-    applications = [("RELAY_OPS_LISTEN", settings.ops_listen, _ops(basis, leases, draining))]
+    gate = Gate("ops", basis.metrics, connections=OPS_CONNECTIONS)
+    listeners = [Listener("RELAY_OPS_LISTEN", settings.ops_listen, _ops(basis, leases, draining), gate)]
     if "api" in roles:
-        applications.append(("RELAY_LISTEN", settings.listen, _admin(basis, keyring, attempter, durable, tail)))
-    return Parts(
-        settings, store, leases, pollers, dispatcher, housekeeping, replays, tail, tuple(applications), draining
-    )
+        gate = Gate("api", basis.metrics, connections=api_connections(_descriptors()))
+        admin = _admin(basis, keyring, attempter, durable, tail)
+        listeners.append(Listener("RELAY_LISTEN", settings.listen, admin, gate))
+    return Parts(settings, store, leases, pollers, dispatcher, housekeeping, replays, tail, listeners, draining)
 
 
 def wait_replicas(settings: Settings) -> int:
@@ -208,7 +221,13 @@ def _admin(basis: _Basis, keyring: Keyring, attempter: Attempter, durable: Durab
         new_secret=basis.new_secret,
         durable=durable,
         tail=tail,
+        metrics=basis.metrics,
     )
+
+
+def _descriptors() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
 
 
 def _ops(basis: _Basis, leases: Leases, draining: asyncio.Event) -> web.Application:

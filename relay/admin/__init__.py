@@ -3,6 +3,7 @@
 from relay.admin.app import admin_app
 from relay.admin.feed_tail import FeedTail
 from relay.admin.ops import ops_app
+from relay.admin.server import OPS_CONNECTIONS, Gate, api_connections, serving
 from relay.admin.sources import SourceInfo
 
-__all__ = ["FeedTail", "SourceInfo", "admin_app", "ops_app"]
+__all__ = ["OPS_CONNECTIONS", "FeedTail", "Gate", "SourceInfo", "admin_app", "api_connections", "ops_app", "serving"]

@@ -13,7 +13,7 @@ from relay.admin.deliveries import Deliveries
 from relay.admin.description import Description
 from relay.admin.entities import Entities
 from relay.admin.entity_explain import ExplainEntity
-from relay.admin.errors import errors
+from relay.admin.errors import PATHS, errors
 from relay.admin.event_types import EventTypes
 from relay.admin.events import Events
 from relay.admin.explain import Explain
@@ -27,7 +27,7 @@ from relay.admin.ping import Ping
 from relay.admin.preview import Preview
 from relay.admin.reconcile import Reconcile
 from relay.admin.replays import Replays
-from relay.admin.requests import MAX_BODY_BYTES, read_query
+from relay.admin.requests import MAX_BODY_BYTES, plain_bodies, read_query
 from relay.admin.routes import Handler, Route
 from relay.admin.security import authentication
 from relay.admin.signing_keys import SigningKeys
@@ -44,6 +44,7 @@ from relay.core.keyring import Keyring
 from relay.durable import Durable
 from relay.erasure import Erasure
 from relay.store import Store
+from relay.telemetry import Metrics
 
 _NAME: Final = re.compile(r"\{(\w+)\}")
 ROUTES: Final = web.AppKey("routes", tuple[Route, ...])
@@ -64,6 +65,7 @@ def admin_app(
     new_secret: Callable[[], str],
     durable: Durable,
     tail: FeedTail,
+    metrics: Metrics,
 ) -> web.Application:
     """Build the application; `rng` makes subscriber ids, `max_attempts` is the longest schedule in use plus one.
 
@@ -97,10 +99,11 @@ def admin_app(
     routes = (*described, *Description(described).routes())
     public = {route.path for route in routes if route.public}
     app = web.Application(
-        middlewares=[errors, authentication(tokens, clock, public)],
+        middlewares=[errors, authentication(tokens, clock, metrics, public), plain_bodies],
         client_max_size=MAX_BODY_BYTES,
     )
     app[ROUTES] = routes
+    app[PATHS] = "the API's paths begin with /v1/"
     idempotency = Idempotency(store.idempotency, keyring)
     for route in app[ROUTES]:
         handler = idempotency.wrap(route.handler) if route.method == "POST" else route.handler

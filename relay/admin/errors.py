@@ -1,4 +1,7 @@
-"""The one place where a request's failure becomes an answer. Nothing internal leaves through it."""
+"""The one place where a request's failure becomes an answer. Nothing internal leaves through it.
+
+What fails before a request has come as far as the middlewares is brought here by the server (`relay.admin.server`).
+"""
 
 import re
 import secrets
@@ -14,6 +17,8 @@ from relay.admin.security import REQUEST_ID
 from relay.store.errors import STORE_ERRORS
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+PATHS: Final = web.AppKey("paths", str)
+"""Which paths an application has, for whoever has asked for another."""
 _UNREAD: Final = frozenset({401, 408, 413, 415, 429})
 """Answers after which the rest of the body is not waited for."""
 
@@ -23,9 +28,7 @@ log = structlog.get_logger()
 @web.middleware
 async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give the request its id and answer whatever it ends with."""
-    given = request.headers.get("X-Request-Id", "")
-    request_id = given if _REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(8)}"
-    request[REQUEST_ID] = request_id
+    _name(request)
     response = await _answer(request, handler)
     if response.status in _UNREAD and request.can_read_body:
         response.force_close()
@@ -33,7 +36,21 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     return response
 
 
-def stamp(request: web.Request, response: web.StreamResponse) -> None:
+def answer_outside(request: web.BaseRequest, error: ProblemError | web.HTTPException) -> web.Response:
+    """The answer to a request that has not come as far as the middlewares."""
+    _name(request)
+    response = error.response() if isinstance(error, ProblemError) else _from_http(request, error)
+    stamp(request, response)
+    response.force_close()
+    return response
+
+
+def _name(request: web.BaseRequest) -> None:
+    given = request.headers.get("X-Request-Id", "")
+    request[REQUEST_ID] = given if _REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(8)}"
+
+
+def stamp(request: web.BaseRequest, response: web.StreamResponse) -> None:
     """What every answer says; an answer that is sent while it is made needs it before."""
     response.headers["X-Request-Id"] = request[REQUEST_ID]
     response.headers["Server"] = "relay"  # rather than the library with its version
@@ -70,15 +87,17 @@ def _route(request: web.Request) -> str | None:
     return resource.canonical if resource else None
 
 
-def _from_http(request: web.Request, error: web.HTTPException) -> web.Response:
+def _from_http(request: web.BaseRequest, error: web.HTTPException) -> web.Response:
     """What aiohttp itself has raised."""
     if isinstance(error, web.HTTPMethodNotAllowed):
         allow = {"Allow": ", ".join(sorted(error.allowed_methods))}
         if request.method == "OPTIONS":
             return web.Response(status=204, headers=allow)
         return ProblemError("method-not-allowed", f"use {allow['Allow']}", headers=allow).response()
-    if isinstance(error, web.HTTPNotFound):
-        return ProblemError("not-found", "no route has this path; the API's paths begin with /v1/").response()
+    if isinstance(error, web.HTTPNotFound) and isinstance(request, web.Request):
+        return ProblemError("not-found", f"no route has this path; {request.app[PATHS]}").response()
+    if isinstance(error, web.HTTPExpectationFailed):
+        return ProblemError("expectation-failed", "expect 100-continue, or nothing").response()
     if isinstance(error, web.HTTPRequestEntityTooLarge):
         return ProblemError("body-too-large", f"send at most {MAX_BODY_BYTES} bytes").response()
     return problem_response(f"http-{error.status}", error.status, error.reason, "the request cannot be served")

@@ -81,6 +81,10 @@ class TooManyError(RelayError):
     """All places are taken."""
 
 
+class StoppingError(RelayError):
+    """Nobody is told anything any more."""
+
+
 class FeedTail:
     """The latest events, and whoever follows them."""
 
@@ -105,8 +109,10 @@ class FeedTail:
         return self._changed
 
     def join(self, follower: Follower) -> None:
-        """Begin to follow; raises `TooManyError`. Those whom nobody listens to any more take no place."""
-        if self.closed or sum(not one.gone for one in self._followers) >= MAX_STREAMS:
+        """Begin to follow; raises `StoppingError`, `TooManyError`. Whom nobody listens to any more takes no place."""
+        if self.closed:
+            raise StoppingError
+        if sum(not one.gone for one in self._followers) >= MAX_STREAMS:
             raise TooManyError
         self._followers.add(follower)
         self._metrics.streams.set(len(self._followers))

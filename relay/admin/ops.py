@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from relay.admin.errors import PATHS, errors
+from relay.admin.requests import plain_bodies
 from relay.telemetry import Metrics
 
 
@@ -22,7 +24,8 @@ def ops_app(
     async def exposition(_request: web.Request) -> web.Response:
         return web.Response(body=generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
-    app = web.Application()
+    app = web.Application(middlewares=[errors, plain_bodies])
+    app[PATHS] = "there are /healthz, /readyz and /metrics"
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/metrics", exposition)

@@ -15,6 +15,7 @@ MAX_ERRORS: Final = 20
 _MAX_POINTER: Final = 200
 
 KINDS: Final[Mapping[str, tuple[int, str]]] = {
+    "malformed-request": (400, "The request is not HTTP as it should be"),
     "malformed-json": (400, "The body is not JSON"),
     "unauthorized": (401, "A valid token is required"),
     "not-found": (404, "There is nothing here"),
@@ -25,9 +26,12 @@ KINDS: Final[Mapping[str, tuple[int, str]]] = {
     "erased": (410, "It was erased"),
     "body-too-large": (413, "The body is too large"),
     "unsupported-media-type": (415, "The body is of a type that is not read here"),
+    "expectation-failed": (417, "The expectation cannot be met"),
     "invalid-input": (422, "The input is not valid"),
     "too-many-refused-tokens": (429, "Too many refused tokens"),
+    "head-too-large": (431, "The head of the request is too large"),
     "internal": (500, "The relay has made a mistake"),
+    "stopping": (503, "The relay is stopping"),
     "too-many-streams": (503, "Too many streams are open"),
     "store-unavailable": (503, "The store cannot be reached"),
 }

@@ -6,6 +6,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from pydantic import BaseModel, ValidationError
 
 from relay.admin.problems import FieldError, ProblemError, from_validation, invalid
@@ -20,12 +21,29 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 async def read_body(request: web.Request) -> bytes:
-    """The body's bytes, however often they are asked for; raises `ProblemError`."""
+    """The body's bytes, however often they are asked for; raises `ProblemError`, whose fault it is that they end."""
     try:
         async with asyncio.timeout(BODY_S):
             return await request.read()
     except TimeoutError:
         raise ProblemError("body-timeout", f"send the whole body within {BODY_S:g} s") from None
+    except (web.RequestPayloadError, ConnectionError):
+        raise ProblemError(
+            "malformed-request", "send the body whole, as its headers announce it", headers={"Connection": "close"}
+        ) from None
+
+
+@web.middleware
+async def plain_bodies(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse compressed bodies (RFC 9110, section 15.5.16): a few bytes of one can keep a whole core busy."""
+    codings = ",".join(request.headers.getall("Content-Encoding", ())).lower()
+    if {coding.strip() for coding in codings.split(",")} - {"", "identity"}:
+        raise ProblemError(
+            "unsupported-media-type",
+            "send the body as it is, without Content-Encoding",
+            headers={"Accept-Encoding": "identity"},
+        )
+    return await handler(request)
 
 
 async def read_object(request: web.Request, media_types: Sequence[str] = JSON_TYPES) -> dict[str, Any]:

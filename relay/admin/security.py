@@ -1,7 +1,8 @@
 """Who may call, and the record of what was changed.
 
 Tokens are compared by hash, in constant time, with every configured one. A token that fits is never slowed down by
-those that do not: otherwise anybody could lock the operator out.
+those that do not: otherwise anybody could lock the operator out. So 429 keeps no guesser away (the length of tokens
+does): it asks a script whose token was revoked to wait. Refusals are counted, and told in one warning a minute.
 """
 
 import hashlib
@@ -16,6 +17,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from relay.admin.problems import ProblemError
 from relay.clock import Clock
+from relay.telemetry import Metrics, Seldom
 
 ACTOR: Final = web.RequestKey("actor", str)
 TOKEN_DIGEST: Final = web.RequestKey("token_digest", bytes)
@@ -49,10 +51,11 @@ class Bucket:
         return 0.0
 
 
-def authentication(tokens: Sequence[str], clock: Clock, public: Collection[str] = ()) -> Middleware:
+def authentication(tokens: Sequence[str], clock: Clock, metrics: Metrics, public: Collection[str] = ()) -> Middleware:
     """Let only requests with one of the tokens through, except to the paths of `public` routes."""
     digests = [hashlib.sha256(token.encode()).digest() for token in tokens]
     refusals = Bucket(clock, _REFUSALS, _REFUSALS_PER_S)
+    warning = Seldom("admin.tokens_refused")
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -65,6 +68,8 @@ def authentication(tokens: Sequence[str], clock: Clock, public: Collection[str] 
         digest = hashlib.sha256(token.strip().encode("utf-8", "surrogateescape")).digest()
         # All are compared, whichever fits: the time says nothing.
         if not any([hmac.compare_digest(digest, one) for one in digests]):  # noqa: C419 - all of them, see above
+            metrics.refused_tokens.inc()
+            warning.tell()
             wait_s = refusals.take()
             if wait_s:
                 headers = {"Retry-After": str(math.ceil(wait_s))}

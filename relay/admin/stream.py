@@ -18,7 +18,7 @@ from pydantic import ConfigDict
 from relay.admin.errors import stamp
 from relay.admin.examples import STREAMED
 from relay.admin.feed import BEYOND, Feed, Selection, cursor_at
-from relay.admin.feed_tail import FeedTail, Frame, TooManyError
+from relay.admin.feed_tail import FeedTail, Frame, StoppingError, TooManyError
 from relay.admin.fields import Described, example
 from relay.admin.problems import ProblemError
 from relay.admin.requests import read_query
@@ -38,6 +38,8 @@ GAP: Final = "relay.feed.gap"
 and those that are minted again come once more, with the same ids."""
 
 _SUMMARY: Final = "Follow the feed as Server-Sent Events, from now on or from a place"
+
+_AGAIN: Final = {"Retry-After": str(RETRY_MS // 1000), "Connection": "close"}
 
 _NOT_YET: Final = "the latest events are not on enough replicas yet, so now has no place; try again shortly"
 
@@ -204,6 +206,10 @@ class Streams:
             return response
         try:
             self._tail.join(stream)
+        except StoppingError:
+            raise ProblemError(
+                "stopping", "connect again: another replica answers, or this one when it is back", headers=_AGAIN
+            ) from None
         except TooManyError:
             raise ProblemError(
                 "too-many-streams", "close one, or read GET /v1/events?after=", headers={"Retry-After": "5"}

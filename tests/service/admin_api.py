@@ -65,6 +65,7 @@ class Api:
         self.store = store
         self.clock = clock
         self.logs: list[EventDict] = []
+        self.metrics = Metrics()
         self._tokens: Mapping[str, int] = {}
         self._entities = 0
         self._commits = 0
@@ -177,7 +178,8 @@ async def admin_api(
     """Serve the API on a free port; `keys` encrypt secrets, `seed` makes the ids of subscribers."""
     store, clock = Store(client), FakeClock()
     durable = Durable(store.log, wait_replicas)
-    tail = FeedTail(store.log, durable, Metrics())
+    metrics = Metrics()
+    tail = FeedTail(store.log, durable, metrics)
     keyring = Keyring(keys)
     async with Sender(allow=LOOPBACK, allow_http=True, user_agent="relay/test") as sender:
         attempter = Attempter(
@@ -197,10 +199,12 @@ async def admin_api(
             new_secret=new_secret,
             durable=durable,
             tail=tail,
+            metrics=metrics,
         )
         with structlog.testing.capture_logs() as logs:
             async with TestClient(TestServer(app)) as http:
                 api = Api(http, store, clock, tail)
+                api.metrics = metrics
                 api.logs = logs
                 running = asyncio.create_task(tail.run())
                 try:

@@ -16,7 +16,8 @@ The relay polls Lab on Demand and Learnosity, detects state transitions, and sen
 subscribed. Here subscribers are managed, deliveries looked at and made again, and events read as a feed.
 
 **Tokens.** Every request carries `Authorization: Bearer TOKEN`, one of `RELAY_ADMIN_TOKENS`. A token may do everything,
-so there is no 403. Tokens that are refused are slowed down (429), valid ones never are.
+so there is no 403. Whoever keeps sending a token that is refused is asked to wait (429 with `Retry-After`, instead of
+401); a valid token is never kept waiting by it.
 
 **Lists** come in pages of `limit` items with a `next_cursor`. A cursor is a place in the list, not a count: it stays
 valid while the data changes. A page may be short, or empty, and still not be the last: only a null `next_cursor` says
@@ -24,7 +25,9 @@ that.
 
 **Problems** are `application/problem+json` (RFC 9457). For bad input `errors` says where each fault is and how to mend
 it; none repeats what was sent. An unknown field, or an unknown or repeated query parameter, is refused, not ignored. A
-method that a path does not have is answered with 405 and `Allow`.
+method that a path does not have is answered with 405 and `Allow`. Whatever the operation: a request that is not HTTP as
+it should be is 400, a compressed body 415 (send it without `Content-Encoding`), an `Expect` other than `100-continue`
+417, and a head of more than 16 KiB 431.
 
 **Repeating.** A POST with an `Idempotency-Key` is carried out once: whoever repeats it within a day, with the same
 token, key and body, gets the first answer again, with `Idempotency-Replayed: true`. While it is under way that is 409

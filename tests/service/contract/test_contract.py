@@ -120,7 +120,7 @@ async def test_the_api_is_as_it_is_described(redis_client: Redis, tmp_path: Path
 
 
 async def _let_time_pass(api: Api) -> None:
-    """Refused tokens are slowed down; here each is to be refused as the first one is."""
+    """Who sends refused tokens is asked to wait; here each is to be refused as the first one is."""
     while True:
         api.clock.passed_s += 10
         await asyncio.sleep(0.01)
