@@ -154,6 +154,7 @@ async def attacked(api: Api) -> AsyncIterator[Target]:
     assert runner is not None
     server = runner.server
     assert server is not None
+    server.handler_cancellation = False  # as in production; the test server's default differs
     gate = Gate("api", api.metrics, connections=50)
     listening = await asyncio.get_running_loop().create_server(lambda: Connection(server, gate), "127.0.0.1", 0)
     made = Target(listening.sockets[0].getsockname(), api.metrics)
