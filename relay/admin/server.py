@@ -27,7 +27,7 @@ HEAD_S: Final = 10.0
 """Time in which the head of a request must have arrived; for a connection's first one, from the connection on."""
 KEEP_ALIVE_S: Final = 75.0
 """How long a connection may stay idle after an answer; longer than the proxies in front, which then close first."""
-ANSWER_S: Final = 60.0
+ANSWER_S: Final = 120.0
 """Time in which an answer must have been taken (a stream of events watches its reader itself)."""
 HEAD_BYTES: Final = 16_384
 HEADERS: Final = 64
