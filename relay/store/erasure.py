@@ -1,6 +1,7 @@
 """What an erasure reads and writes; each step is harmless to repeat."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 
 import msgspec
@@ -8,6 +9,7 @@ import msgspec
 from relay.core.log import Attempt, Entry, Place, Waiting
 from relay.store.deliveries import DeliveryStore
 from relay.store.keys import STATE_BUCKETS, Keys
+from relay.store.rewrite import MovedError, Rewrite
 from relay.store.scripts import Client, Scripts, register
 
 STATE_BATCH = 128
@@ -15,9 +17,10 @@ STATE_BATCH = 128
 BATCH = 500
 GROUPS = 50
 """Groups of attempts at once, of up to about a hundred each."""
+BUSY_S = 0.1
+"""Pause while another replica writes the same record anew."""
 REACH_MS = 2000
 _KNOWN_BY = ("wm:", "status:")
-_BODY = "a"
 
 _pack = msgspec.msgpack.Encoder().encode
 
@@ -30,7 +33,7 @@ class ErasureStore:
         self._keys = keys
         self._deliveries = deliveries
         self._swap = register(client, "swap", flags=scripts.flags)
-        self._compact = register(client, "compact", flags=scripts.flags)
+        self._flags = scripts.flags
 
     async def sources(self) -> set[str]:
         """Every source that was ever polled, also one that is configured no longer."""
@@ -80,19 +83,35 @@ class ErasureStore:
 
     async def clear_attempts(self, shard: int, places: AbstractSet[Place]) -> list[Place]:
         """Empty the subscribers' answers in the record of attempts at these events; the place of each that had one."""
-        start, changed, cleared = f"{min(places).ms}-0", dict[str, bytes](), list[Place]()
-        wanted = {str(place): place for place in places}
+        while groups := await self._groups_with_answers(shard, places):
+            try:
+                return await self._without_answers(shard, groups, places)
+            except MovedError:
+                await asyncio.sleep(BUSY_S)
+        return []
+
+    async def _groups_with_answers(self, shard: int, places: AbstractSet[Place]) -> list[Place]:
+        start, wanted, found = f"{min(places).ms}-0", {str(place) for place in places}, list[Place]()
         while True:
             (groups,) = await self._deliveries.read_attempts([(shard, start)], GROUPS, newest_first=False)
-            for at, group in groups:
-                if hit := [wanted[one.place] for one in group if one.body and one.place in wanted]:
-                    cleared += hit
-                    changed[str(at)] = _pack([without_answer(one) if one.place in wanted else one for one in group])
+            found += [at for at, group in groups if any(one.body and one.place in wanted for one in group)]
             if len(groups) < GROUPS:
-                break
+                return found
             start = f"({groups[-1][0]}"
-        if changed:
-            await self._rewrite(self._keys.attempts(shard), changed)
+
+    async def _without_answers(self, shard: int, hit: Sequence[Place], places: AbstractSet[Place]) -> list[Place]:
+        """Write the record of attempts anew; these groups of it speak of the events."""
+        wanted, cleared = {str(place): place for place in places}, list[Place]()
+        rewrite = self._rewrite(self._keys.attempts(shard))
+        await rewrite.begin()
+        for number in range(0, len(hit), GROUPS):
+            some, changed = hit[number : number + GROUPS], dict[str, bytes]()
+            starts = [(shard, str(at)) for at in some]
+            read = await self._deliveries.read_attempts(starts, 1, newest_first=False)
+            for at, group in {at: group for groups in read for at, group in groups}.items():
+                cleared += [wanted[one.place] for one in group if one.body and one.place in wanted]
+                changed[str(at)] = _pack([without_answer(one) if one.place in wanted else one for one in group])
+            await rewrite.go_on("+" if some[-1] == hit[-1] else str(some[-1]), changed)
         return cleared
 
     async def erase(self, entries: Sequence[Entry]) -> list[Entry]:
@@ -116,15 +135,16 @@ class ErasureStore:
         return [place for place, apart in zip(places, await pipe.execute(), strict=True) if apart]
 
     async def rewrite_log(self, most: int) -> bool:
-        """Write the log anew, without what was deleted from it; False: it has more than `most` events to copy."""
+        """Write the log anew, without what was deleted from it; False: it has more than `most` events to copy.
+
+        At once, because somebody may erase more of it meanwhile, and what was copied before would come back.
+        """
         if await self._client.xlen(self._keys.log) > most:
             return False
-        await self._rewrite(self._keys.log, {})
-        return True
+        return await self._rewrite(self._keys.log).at_once(2 * most)
 
-    async def _rewrite(self, key: str, changed: Mapping[str, bytes]) -> None:
-        args = [part for pair in changed.items() for part in pair]
-        await self._compact(keys=[key, f"{key}:copy"], args=[_BODY, *args])
+    def _rewrite(self, key: str) -> Rewrite:
+        return Rewrite(self._client, key, flags=self._flags)
 
     async def replicas(self) -> int:
         """How many replicas the server has at the moment."""

@@ -17,6 +17,7 @@
 | cur:<shard> | hash | `*` the shard's cursor, one field per subscriber that lags behind it, `#` the last commit |
 | rq:<shard> | zset | deliveries waiting for their next attempt, by due time in ms |
 | att:<shard> | stream | attempts, packed |
+| att:<shard>:copy, :writer, :former | stream, string, stream | while it is written anew, see `rewrite.py` (expire) |
 | att:<shard>:asked | zset | attempts that were asked for by hand, by the ms at which that was |
 | idem:<hash> | hash | a request with an idempotency key, and its answer; gone after a day |
 | dl:<subscriber> | zset | dead letters by time of death in ms |
