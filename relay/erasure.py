@@ -7,6 +7,9 @@ Where a learner is, and what becomes of it:
   type, source, entity and id of the event, so places, cursors and sequence numbers stay as they are.
 - Deliveries of these events, queued, due later or dead: cancelled; none is attempted any more.
 - Attempts at them: the subscriber's answer, which may echo what it was sent, is emptied.
+- Answers that are kept for requests that are repeated (`Idempotency-Key`), which may show what subscribers answered, or
+  a filter: everybody's become unreadable, because what their keys are made of is removed. That is done when everything
+  they could show is gone, so a request that read it before, and keeps its answer after, has sealed it for nobody.
 - Memories of replicas (snapshots and latest mints, queues): emptied; the control stream tells them.
 - Subscribers' filters that name the learner: listed, because they are the operator's own.
 - The server's append-only file: written anew, see `store.disk`.
@@ -68,10 +71,14 @@ class Erasure:
         self._sources = frozenset(sources)
         self._turn = asyncio.Lock()
 
+    def pseudonym(self, user_id: str) -> str:
+        """What stands for a learner; safe to log."""
+        return self._names.of(user_id)
+
     async def erase(self, user_id: str) -> Report:
         """Erase what is stored of a learner. Raises `NotReplicatedError`: then repeat it."""
         async with self._turn:
-            search, report = Search(user_id), Report(self._names.of(user_id))
+            search, report = Search(user_id), Report(self.pseudonym(user_id))
             for source in sorted(self._sources | await self._store.erasure.sources()):
                 await self._pseudonymise(source, search, report)
             await self._store.log.announce("forget", report.pseudonym)
@@ -82,6 +89,7 @@ class Erasure:
             report.events.update(entry.source for entry in entries)
             for shard, retries in waiting.items():  # last: whoever looks at them now sees that they were erased
                 await self._store.erasure.make_due(shard, retries)
+            await self._store.erasure.forget_answers()
             report.filters = [one.id for one in subscribers if user_id in one.filter.user_ids]
             rid = not rest or await self._store.erasure.rewrite_log(COPIED)
             report.on_disk = await self._store.disk.want() and rid

@@ -106,7 +106,7 @@ def admin_app(
     app[PATHS] = "the API's paths begin with /v1/"
     idempotency = Idempotency(store.idempotency, keyring)
     for route in app[ROUTES]:
-        handler = idempotency.wrap(route.handler) if route.method == "POST" else route.handler
+        handler = idempotency.wrap(route.handler) if route.keyed else route.handler
         handler = partial(_without_query, handler) if route.query is NoQuery else handler
         if route.method == "GET":
             app.router.add_get(_pattern(route, routes), handler)  # and HEAD

@@ -1,14 +1,20 @@
-"""`Idempotency-Key` on every POST: a request that is repeated is carried out once, and answered as the first time.
+"""`Idempotency-Key` on every POST that changes something: a request that is repeated is carried out once, and answered as the first time.
 
 The header is that of draft-ietf-httpapi-idempotency-key-header.
 
 - The answer of a request that was carried out (2xx) is kept for a day from its first try, sealed: it may hold a new
-  secret. A repeat gets it with `Idempotency-Replayed: true`.
+  secret. A repeat gets it with `Idempotency-Replayed: true`; a 409 that says so if it is not kept: it was too large,
+  memory was full, or a learner was erased since.
 - A refused request (4xx) has changed nothing. Its key is free again, for the mended body too.
 - One that failed (5xx), or whose relay died, may have changed something. The repeat is carried out with the same
-  *seed*: what a handler makes an id of, so that it finds what the try before has made.
+  *seed*, of which `new_id` makes the id of a subscriber or a replay: it finds what the try before has made. What makes
+  nothing with an id is carried out again; a rotation rotates out the secret of which nobody was told.
 - While it is under way, on any replica, a repeat gets 409 with `Retry-After`. The record is held on to by renewing it,
   so that of a relay that died it is free within `HOLD_S`.
+
+An answer may show what a subscriber echoed, or a filter, and so a learner. It is sealed by keys that are made of the
+relay's and of a salt that was read before the request was carried out. An erasure removes the salt when all else is
+gone: whatever was kept before, or is kept later by a request that was under way, can be opened by nobody.
 
 Keys belong to a token, a method and a path. What stands in the store tells neither the key nor the body: both are
 hashed, the body with the token's digest, which is not there.
@@ -17,8 +23,8 @@ hashed, the body with the token's digest, which is not there.
 import asyncio
 import hashlib
 import hmac
-import math
 import os
+import random
 import re
 import secrets
 from contextlib import suppress
@@ -35,7 +41,7 @@ from relay.admin.routes import Handler
 from relay.admin.security import REQUEST_ID, TOKEN_DIGEST
 from relay.core.keyring import NONCE_BYTES, Keyring, UnreadableSecretError
 from relay.store.errors import STORE_ERRORS
-from relay.store.idempotency import IdempotencyStore
+from relay.store.idempotency import Begin, IdempotencyStore
 
 HEADER: Final = "Idempotency-Key"
 REPLAYED: Final = "Idempotency-Replayed"
@@ -44,24 +50,29 @@ TTL_S: Final = 86_400
 HOLD_S: Final = 10.0
 """A request is taken to have died when nobody has said for so long that it is under way."""
 MAX_ANSWER_BYTES: Final = 64 * 1024
-SEED: Final = web.RequestKey("idempotency_seed", str)
-"""Of a request with a key: the same for every try."""
+RETRY_S: Final = 1
+"""After which to ask again for what is under way; most of it takes milliseconds."""
 
+_SEED: Final = web.RequestKey("idempotency_seed", str)
+"""Of a request with a key: the same for every try."""
+_ALPHABET: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
+_ID_LENGTH: Final = 22
 _SUCCESS: Final = range(200, 300)
 _SERVER_ERROR: Final = 500
 _DONE: Final = (
-    "it was carried out, but its answer was too large to keep, or cannot be read any more: look at what it made"
+    "it was carried out, but its answer is not kept: it was too large, memory was full, a learner was erased since, "
+    "or the key that sealed it is gone; look at what it made"
 )
 
 log = structlog.get_logger()
 
 
 class _Answer(msgspec.Struct, array_like=True):
-    """What is kept; no body: it was too large."""
+    """What is kept."""
 
     status: int
     headers: dict[str, str]
-    body: str | None
+    body: str
 
 
 _encode = msgspec.json.Encoder().encode
@@ -89,16 +100,16 @@ class Idempotency:
         owner = secrets.token_hex(16)
         begin = await self._store.begin(record, fingerprint, owner, hold_ms=int(HOLD_S * 1000), ttl_ms=TTL_S * 1000)
         if begin.kind == "answered":
-            return self._replayed(record, begin.answer)
+            return self._replayed(record, begin)
         if begin.kind == "under way":
-            wait = {"Retry-After": str(math.ceil(begin.wait_ms / 1000))}
+            wait = {"Retry-After": str(RETRY_S)}
             raise ProblemError("conflict", "a request with this Idempotency-Key is under way: wait", headers=wait)
         if begin.kind == "other":
             raise invalid(FieldError(f"/{HEADER}", "was used with another body: send a new key, or the same body"))
-        request[SEED] = begin.seed
+        request[_SEED] = begin.seed
         response = await self._carried_out(handler, request, record, owner)
         if isinstance(response, web.Response) and response.status in _SUCCESS:
-            await self._keep(response, request, record, owner)
+            await self._keep(response, request, record, owner, begin.salt)
         else:
             await self._store.refuse(record, owner)
         return response
@@ -127,26 +138,36 @@ class Idempotency:
             with suppress(*STORE_ERRORS):
                 await self._store.hold(record, owner, int(HOLD_S * 1000))
 
-    async def _keep(self, response: web.Response, request: web.Request, record: str, owner: str) -> None:
+    async def _keep(self, response: web.Response, request: web.Request, record: str, owner: str, salt: str) -> None:
         """What was carried out is answered with, whether or not that can be kept."""
         body = response.body if isinstance(response.body, bytes) else b""
-        text = body.decode() if len(body) <= MAX_ANSWER_BYTES else None
-        kept = _encode(_Answer(response.status, dict(response.headers), text)).decode()
         try:
-            await self._store.answer(record, owner, self._keyring.seal(kept, record, os.urandom(NONCE_BYTES)))
+            if len(body) > MAX_ANSWER_BYTES:
+                await self._store.done(record, owner)
+                return
+            kept = _encode(_Answer(response.status, dict(response.headers), body.decode())).decode()
+            await self._store.keep(record, owner, self._keys(salt).seal(kept, record, os.urandom(NONCE_BYTES)))
         except STORE_ERRORS as error:
             log.warning("admin.answer_not_kept", error=type(error).__name__, request_id=request[REQUEST_ID])
 
-    def _replayed(self, record: str, sealed: str) -> web.Response:
+    def _replayed(self, record: str, begin: Begin) -> web.Response:
         try:
-            answer = _decode(self._keyring.open(sealed, record))
+            answer = _decode(self._keys(begin.salt).open(begin.answer, record))
         except UnreadableSecretError:
             raise ProblemError("conflict", _DONE) from None
-        if answer.body is None:
-            raise ProblemError("conflict", _DONE)
         return web.Response(
             body=answer.body.encode(), status=answer.status, headers={**answer.headers, REPLAYED: "true"}
         )
+
+    def _keys(self, salt: str) -> Keyring:
+        """What seals and opens answers for as long as the salt stands in the store."""
+        return Keyring(self._keyring.derived(f"answers {salt}"))
+
+
+def new_id(prefix: str, request: web.Request, rng: random.Random) -> str:
+    """A random id; every try of a request with an idempotency key makes the same."""
+    source = random.Random(request[_SEED]) if _SEED in request else rng
+    return prefix + "".join(source.choices(_ALPHABET, k=_ID_LENGTH))
 
 
 def _names(request: web.Request, key: str, body: bytes) -> tuple[str, str]:

@@ -108,7 +108,7 @@ class Preview:
     def routes(self) -> Sequence[Route]:
         """Its part of the table."""
         path = "/v1/subscribers/preview"
-        return (Route("POST", path, self._preview, _SUMMARY, {200: PreviewOut}, body=PreviewIn),)
+        return (Route("POST", path, self._preview, _SUMMARY, {200: PreviewOut}, body=PreviewIn, reads=True),)
 
     async def _preview(self, request: web.Request) -> web.Response:
         """Nothing is sent and nothing is stored: it can be asked while a filter is being written."""

@@ -12,6 +12,7 @@ import msgspec
 from aiohttp import web
 from pydantic import ValidationError
 
+from relay.admin.idempotency import new_id
 from relay.admin.pages import PageQuery, json_response, page_of
 from relay.admin.problems import FieldError, ProblemError, from_validation, invalid, not_found
 from relay.admin.replay_schema import ReplayIn, ReplayOut, shown_replay
@@ -27,8 +28,6 @@ from relay.core.subscriber import Subscriber
 from relay.store import Store
 from relay.store.replays import UnreadableReplayError
 
-_ALPHABET: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
-_ID_LENGTH: Final = 22
 _LATEST_MS: Final = 2**53
 """Far in the future: the list counts back from it, so that the latest comes first."""
 
@@ -60,10 +59,14 @@ class Replays:
             wanted = ReplayIn.model_validate(await read_object(request))
         except ValidationError as error:
             raise from_validation(error, names(ReplayIn)) from None
+        replay_id = new_id("rpl_", request, self._rng)
+        begun = await self._store.replays.get(subscriber.id, replay_id)
+        if begun is not None:  # by an earlier try of this very request, which died
+            return _created(begun, subscriber)
         running = (await self._store.replays.running()).get(subscriber.id)
         if running is not None:
             raise _in_the_way(running)
-        plan = await self._plan(wanted, subscriber)
+        plan = await self._plan(replay_id, wanted, subscriber)
         sent, counted = await count(self._store, plan, subscriber, self._highest)
         plan = msgspec.structs.replace(plan, count=sent, counted=counted)
         running = await self._store.replays.begin(plan)
@@ -72,10 +75,9 @@ class Replays:
         if running != plan.id:
             raise _in_the_way(running)
         audit(request, "replay.create", plan.id)
-        shown = shown_replay(Replay(plan, plan.after, 0, 0, None), subscriber)
-        return json_response(shown, 202, Location=f"/v1/subscribers/{subscriber.id}/replays/{plan.id}")
+        return _created(Replay(plan, plan.after, 0, 0, None), subscriber)
 
-    async def _plan(self, wanted: ReplayIn, subscriber: Subscriber) -> Plan:
+    async def _plan(self, replay_id: str, wanted: ReplayIn, subscriber: Subscriber) -> Plan:
         """What is asked for, as a range of what the log holds now."""
         store, now_ms = self._store, await self._store.deliveries.now_ms()
         since_ms = max(int(wanted.since.timestamp() * 1000), 0)
@@ -88,7 +90,7 @@ class Replays:
         after = just_before(since_ms)
         first = await store.log.after(after, until, 1) if after < until else []
         return Plan(
-            id="rpl_" + "".join(self._rng.choices(_ALPHABET, k=_ID_LENGTH)),
+            id=replay_id,
             subscriber_id=subscriber.id,
             after=after,
             until=until if first else after,
@@ -134,6 +136,11 @@ class Replays:
         if replay is None:
             raise not_found("replay")
         return replay, subscriber
+
+
+def _created(replay: Replay, subscriber: Subscriber) -> web.Response:
+    location = f"/v1/subscribers/{subscriber.id}/replays/{replay.plan.id}"
+    return json_response(shown_replay(replay, subscriber), 202, Location=location)
 
 
 def _in_the_way(replay_id: str) -> ProblemError:

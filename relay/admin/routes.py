@@ -30,8 +30,15 @@ class Route:
     """Statuses of problems beyond those that every such route may have (see `relay.admin.openapi.operations`)."""
     public: bool = False
     """Whether it is answered without a token: it shows nothing but what every copy of the relay holds."""
+    reads: bool = False
+    """Whether it changes nothing, although it is a POST."""
     media_type: str = "application/json"
     """Of the answers' bodies."""
+
+    @property
+    def keyed(self) -> bool:
+        """Whether an idempotency key is honoured: it makes no difference to what changes nothing."""
+        return self.method == "POST" and not self.reads
 
     @property
     def documented(self) -> bool:

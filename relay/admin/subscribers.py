@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import web
 from pydantic import ValidationError
 
-from relay.admin.idempotency import SEED
+from relay.admin.idempotency import new_id
 from relay.admin.merge_patch import merge, unknown_fields
 from relay.admin.pages import PageQuery, json_response, page_of
 from relay.admin.problems import FieldError, ProblemError, from_validation, invalid, not_found
@@ -25,8 +25,6 @@ from relay.core.rotation import TooManySecretsError
 from relay.core.subscriber import State, Subscriber
 from relay.store.registry import ChangedMeanwhileError, RegistryStore
 
-_ALPHABET: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
-_ID_LENGTH: Final = 22
 _TRIES: Final = 4
 _DISABLED: Final = State(status="disabled", reason="disabled through the API")
 
@@ -84,7 +82,7 @@ class Subscribers:
             wanted = NewSubscriber.model_validate(body, context=UrlPolicy(self._normalise_url))
         except ValidationError as error:
             raise from_validation(error, names(NewSubscriber)) from None
-        subscriber_id = self._new_id(request)
+        subscriber_id = new_id("sub_", request, self._rng)
         made = self._keys.first(subscriber_id, wanted.signature, wanted.secret)
         now = self._now()
         subscriber = Subscriber(
@@ -104,11 +102,6 @@ class Subscribers:
         audit(request, "subscriber.create", subscriber_id)
         location = f"/v1/subscribers/{subscriber_id}"
         return json_response({**self._shown(subscriber), "secret": secret}, 201, Location=location)
-
-    def _new_id(self, request: web.Request) -> str:
-        """Every try of a request with an idempotency key makes the same subscriber."""
-        rng = random.Random(request[SEED]) if SEED in request else self._rng
-        return "sub_" + "".join(rng.choices(_ALPHABET, k=_ID_LENGTH))
 
     async def _made_before(self, subscriber_id: str) -> Subscriber:
         subscriber = await self._store.get(subscriber_id)

@@ -63,11 +63,15 @@ class Users:
         return (Route("DELETE", "/v1/users/{user_id}", self._delete, summary, {200: ErasureOut}),)
 
     async def _delete(self, request: web.Request) -> web.Response:
+        """Repeat it after a 503: it may be half done. It finds the rest, and what is done stays done."""
+        user_id = request.match_info["user_id"]
+        pseudonym = self._erasure.pseudonym(user_id)
+        audit(request, "user.erase", pseudonym)  # whatever becomes of it: some may be gone before it fails
         try:
-            report = await self._erasure.erase(request.match_info["user_id"])
+            report = await self._erasure.erase(user_id)
         except NotReplicatedError as error:
             raise ProblemError("store-unavailable", str(error), headers={"Retry-After": "5"}) from None
-        audit(request, "user.erase", report.pseudonym)
+        audit(request, "user.erased", pseudonym)
         gone_at = self._clock.now() + timedelta(seconds=GONE_S)
         return json_response(_shown(report, rfc3339(gone_at) if report.on_disk else None))
 

@@ -134,6 +134,10 @@ class ErasureStore:
             pipe.hexists(self._keys.payloads, place)
         return [place for place, apart in zip(places, await pipe.execute(), strict=True) if apart]
 
+    async def forget_answers(self) -> None:
+        """Make the kept answers of requests unreadable for good: what their keys are made of goes."""
+        await self._client.delete(self._keys.answers)
+
     async def rewrite_log(self, most: int) -> bool:
         """Write the log anew, without what was deleted from it; False: it has more than `most` events to copy.
 

@@ -3,11 +3,15 @@
 Invariant: of several tries at once, on whatever replica, one is under way; one that died is taken over, with its seed.
 """
 
-from typing import Literal, NamedTuple
+import secrets
+from typing import Final, Literal, NamedTuple
+
+from redis.exceptions import OutOfMemoryError
 
 from relay.store.keys import Keys
 from relay.store.scripts import Scripts
 
+SALT_BYTES: Final = 32
 _SERVER_TIME = ""
 
 
@@ -19,9 +23,9 @@ class Begin(NamedTuple):
     seed: str = ""
     """Begun: the same for every try of this request, so that what they make has one id."""
     answer: str = ""
-    """Answered: as it was given to `answer`."""
-    wait_ms: int = 0
-    """Under way: until it may be taken over, unless it is held on to."""
+    """Answered: as it was given to `keep`; empty: it was carried out, and no answer is kept."""
+    salt: str = ""
+    """Begun, answered: of the keys that seal answers. An answer that was kept under another one is erased."""
 
 
 class IdempotencyStore:
@@ -37,15 +41,16 @@ class IdempotencyStore:
         """Begin, or say why not; `owner` is unique to this try."""
         now = _SERVER_TIME if now_ms is None else now_ms
         kind, *more = await self._scripts.begin(
-            [self._keys.idempotency(record)], [fingerprint, owner, hold_ms, ttl_ms, now]
+            [self._keys.idempotency(record), self._keys.answers],
+            [fingerprint, owner, hold_ms, ttl_ms, now, secrets.token_hex(SALT_BYTES)],
         )
         match kind:
             case b"begun":
-                return Begin("begun", seed=more[0].decode())
+                return Begin("begun", seed=more[0].decode(), salt=more[1].decode())
             case b"answered":
-                return Begin("answered", answer=more[0].decode())
+                return Begin("answered", answer=more[0].decode(), salt=more[1].decode())
             case b"under way":
-                return Begin("under way", wait_ms=int(more[0]))
+                return Begin("under way")
             case _:
                 return Begin("other")
 
@@ -53,9 +58,17 @@ class IdempotencyStore:
         """Say that it is still under way; False if it was taken over."""
         return await self._finish(record, owner, "held", hold_ms, _SERVER_TIME if now_ms is None else now_ms)
 
-    async def answer(self, record: str, owner: str, answer: str) -> bool:
-        """Keep the answer for whoever repeats the request; False if it was taken over."""
-        return await self._finish(record, owner, "answered", answer)
+    async def keep(self, record: str, owner: str, answer: str) -> bool:
+        """Keep the answer for whoever repeats the request; False if it was taken over, or memory is full."""
+        try:
+            return bool(await self._scripts.keep([self._keys.idempotency(record)], [owner, answer]))
+        except OutOfMemoryError:
+            await self.done(record, owner)
+            return False
+
+    async def done(self, record: str, owner: str) -> bool:
+        """It was carried out, and its answer is not kept; False if it was taken over."""
+        return await self._finish(record, owner, "done")
 
     async def refuse(self, record: str, owner: str) -> bool:
         """It has changed nothing: the key is free again."""

@@ -20,6 +20,7 @@
 | att:<shard>:copy, :writer, :former | stream, string, stream | while it is written anew, see `rewrite.py` (expire) |
 | att:<shard>:asked | zset | attempts that were asked for by hand, by the ms at which that was |
 | idem:<hash> | hash | a request with an idempotency key, and its answer; gone after a day |
+| answers | string | salt of the keys that seal these answers; an erasure removes it |
 | dl:<subscriber> | zset | dead letters by time of death in ms |
 | replaying | hash | subscriber → the replay that runs for it |
 | rpl:<subscriber> | hash | replays: id → what was asked for, `id:at`, `id:matched`, `id:sent`, `id:end` |
@@ -55,6 +56,7 @@ class Keys:
         self.ctl = prefix + "ctl"
         self.sub = prefix + "sub"
         self.gate = prefix + "gate"
+        self.answers = prefix + "answers"
         self.replaying = prefix + "replaying"
         self.counters = prefix + "n:"
 

@@ -45,6 +45,7 @@ class Scripts:
         self.register = self._script("register")
         self.begin = self._script("begin")
         self.finish = self._script("finish")
+        self.keep = self._script("keep")
 
     def _script(self, name: str) -> Script:
         registered = register(self._client, name, flags=self.flags)

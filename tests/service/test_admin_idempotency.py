@@ -124,7 +124,7 @@ async def test_of_several_at_once_one_is_carried_out(redis_client: Redis) -> Non
         answers = await asyncio.gather(*(post(one) for one in [api, other] * 5))
         made = {one.body["id"] for one in answers if one.status == 201}
         waiting = [one for one in answers if one.status != 201]
-        assert {(one.status, one.headers["Retry-After"]) for one in waiting} <= {(409, "10")}
+        assert {(one.status, one.headers["Retry-After"]) for one in waiting} <= {(409, "1")}
         assert (await post(other)).body["id"] in made
         assert (len(made), len((await api.get(PATH)).body["data"])) == (1, 1)
 
@@ -164,7 +164,7 @@ async def test_a_relay_that_dies_before_its_answer_is_kept_has_made_one_subscrib
     """Killed after registering: the repeat waits until nobody holds on, then finds that subscriber with its secret."""
     monkeypatch.setattr("relay.admin.idempotency.HOLD_S", 0.05)
     async with admin_api(redis_client) as dead, admin_api(redis_client, seed=8) as api:
-        died(dead, monkeypatch, "answer")
+        died(dead, monkeypatch, "keep")
         lost = await post(dead)
         answers = [await post(api)]
 
@@ -201,6 +201,50 @@ async def test_after_a_failure_the_same_subscriber_is_made(
         (only,) = (await api.get(PATH)).body["data"]
         assert (answer.status, answer.body["id"]) == (201, only["id"])
         assert answer.headers["Location"].endswith(only["id"])
+
+
+@pytest.mark.parametrize("name", ["keep", "begin"])
+async def test_a_replay_whose_answer_was_lost_is_the_answer_of_the_repeat(
+    redis_client: Redis, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The relay or the store's reply was lost once it had begun: neither a second one nor 409 for being in the way."""
+    monkeypatch.setattr("relay.admin.idempotency.HOLD_S", 0.05)
+    async with admin_api(redis_client) as dead, admin_api(redis_client, seed=8) as api:
+        subscriber = await api.subscribe()
+        await api.mint(3)
+        path, body = f"{PATH}/{subscriber['id']}/replay", {"since": "2001-01-01T00:00:00Z", "only": "all"}
+        where = dead.store.idempotency if name == "keep" else dead.store.replays
+        real = getattr(where, name)
+
+        async def lost(*args: Any) -> None:
+            if name == "begin":
+                await real(*args)
+            raise redis.exceptions.TimeoutError
+
+        monkeypatch.setattr(where, name, lost)
+        assert (await post(dead, path, body)).status == (202 if name == "keep" else 503)
+        answers: list[Answer] = []
+
+        async def done() -> bool:
+            answers.append(await post(api, path, body))
+            return answers[-1].status != 409 or "Retry-After" not in answers[-1].headers
+
+        await wait_until(done)
+        (only,) = (await api.get(f"{path}s")).body["data"]
+        assert (answers[-1].status, answers[-1].body) == (202, only)
+        assert answers[-1].headers["Location"].endswith(only["id"])
+        assert (await post(api, path, body, key="another")).status == 409
+
+
+async def test_what_only_reads_keeps_nothing(redis_client: Redis) -> None:
+    """A preview is made anew for each request, also under the same key."""
+    async with admin_api(redis_client) as api:
+        counts = []
+        for _ in range(2):
+            await api.mint(1)
+            counts.append((await post(api, f"{PATH}/preview", {})).body["examined"])
+        assert counts == [1, 2]
+        assert await records(redis_client) == []
 
 
 async def test_an_internal_error_is_not_kept(redis_client: Redis, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,10 +115,10 @@ async def test_an_id_may_be_any_text(api: Api, user_id: str) -> None:
 
 
 async def test_the_audit_names_the_learner_by_pseudonym(api: Api) -> None:
-    """One line tells who erased somebody; whoever has the relay's key can tell who that was."""
+    """Two lines tell who began to erase somebody, and that it was done; whoever has the key can tell who that was."""
     report = await erase(api)
-    (line,) = [one for one in api.logs if one.get("action") == "user.erase"]
-    assert line["target"] == report["pseudonym"]
+    lines = [(one["action"], one["target"]) for one in api.logs if one["event"] == "admin.change"]
+    assert lines == [("user.erase", report["pseudonym"]), ("user.erased", report["pseudonym"])]
 
 
 async def test_snapshots_of_every_source_are_rewritten_even_if_it_is_configured_no_longer(
@@ -165,5 +165,6 @@ async def test_an_erasure_that_a_failover_could_undo_is_not_called_done(
         lagging.setattr(api.store.erasure, "replicas", one)
         answer = await api.call("DELETE", f"/v1/users/{GONE}")
     assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
+    assert [one["action"] for one in api.logs if one["event"] == "admin.change"] == ["user.erase"]
     assert GONE not in repr(answer.body)
     assert total(await erase(api), "events") == 0

@@ -32,7 +32,8 @@ it should be is 400, a compressed body 415 (send it without `Content-Encoding`),
 **Repeating.** A POST with an `Idempotency-Key` is carried out once: whoever repeats it within a day, with the same
 token, key and body, gets the first answer again, with `Idempotency-Replayed: true`. While it is under way that is 409
 with `Retry-After`; the same key with another body is 422. Refused requests (4xx) leave their key free; after a 5xx, or
-no answer at all, repeat with the same key.
+no answer at all, repeat with the same key. Where the answer is not kept (it was too large, or a learner was erased
+since), the repeat gets a 409 that says so. A POST that only reads needs no key, and looks at none.
 
 **Times** are RFC 3339 in UTC with `Z`. Every answer carries `X-Request-Id`, which the relay's log has too; send one of
 your own (up to 64 letters, digits, `.`, `_`, `-`) and it is kept.

@@ -47,7 +47,7 @@ def operation(route: Route, schemas: Schemas) -> dict[str, Any]:
     }
     if text := inspect.getdoc(route.handler):
         described["description"] = text
-    key = [{"$ref": "#/components/parameters/IdempotencyKey"}] if route.method == "POST" else []
+    key = [{"$ref": "#/components/parameters/IdempotencyKey"}] if route.keyed else []
     if parameters := [*_path_parameters(route), *_query_parameters(route, schemas), *key]:
         described["parameters"] = parameters
     if route.body is not None:
@@ -86,7 +86,7 @@ def problem_statuses(route: Route) -> Sequence[int]:
     found.update(() if route.public else _WITH_TOKEN)
     found.update(() if route.body is None else _WITH_BODY)
     found.update((404,) if "{" in route.path else ())
-    found.update(_WITH_KEY if route.method == "POST" else (408, 413) if route.body else ())
+    found.update(_WITH_KEY if route.keyed else (408, 413) if route.body else ())
     return sorted(found)
 
 
@@ -153,7 +153,7 @@ def _answers(route: Route, schemas: Schemas) -> dict[str, Any]:
         headers = {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}}
         if status == HTTPStatus.CREATED:
             headers["Location"] = {"$ref": "#/components/headers/Location"}
-        if route.method == "POST":
+        if route.keyed:
             headers[REPLAYED] = {"$ref": "#/components/headers/Replayed"}
         answer: dict[str, Any] = {"description": HTTPStatus(status).phrase, "headers": headers}
         if model is not None:

@@ -2,17 +2,16 @@
 -- Say what a request with an idempotency key has come to, or that it is still under way.
 --
 -- KEYS  1 record
--- ARGV  owner, 'answered' | 'refused' | 'failed' | 'held', answer (answered) or hold_ms (held),
---       now_ms ('' = the server's TIME)
+-- ARGV  owner, 'done' | 'refused' | 'failed' | 'held', hold_ms (held), now_ms ('' = the server's TIME)
 -- Returns  1, or 0 if somebody else has taken the request over, or its time is over
 --
--- Refused: it has changed nothing, so the key is free again, for another body too; unless an earlier try may have
+-- Done: it was carried out, and no answer is kept (`keep.lua` keeps one). Refused: it has changed nothing, so the key is free again, for another body too; unless an earlier try may have
 -- changed something: then its seed is kept. Failed: whoever repeats it begins at once, with the same seed.
 -- The record's time to live is not touched. A repeat is harmless.
 local owner, what = ARGV[1], ARGV[2]
 if redis.call('HGET', KEYS[1], 'o') ~= owner then return 0 end
-if what == 'answered' then
-  redis.call('HSET', KEYS[1], 'a', ARGV[3])
+if what == 'done' then
+  redis.call('HSET', KEYS[1], 'a', '')
 elseif what == 'refused' and redis.call('HEXISTS', KEYS[1], 'r') == 0 then
   redis.call('DEL', KEYS[1])
 elseif what == 'held' then
