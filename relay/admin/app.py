@@ -24,6 +24,7 @@ from relay.admin.idempotency import Idempotency
 from relay.admin.ledger import Ledger
 from relay.admin.pages import NoQuery
 from relay.admin.ping import Ping
+from relay.admin.policy import Policy
 from relay.admin.preview import Preview
 from relay.admin.reconcile import Reconcile
 from relay.admin.replays import Replays
@@ -75,9 +76,10 @@ def admin_app(
     def normalise_url(url: str) -> str:
         return check_url(url, allow_http=allow_http, allow=allow).url
 
+    policy = Policy(normalise_url, [one.name for one in sources])
     feed, ledger = Feed(store.log, durable), Ledger(store, max_attempts)
     resources = (
-        Subscribers(store.registry, SigningKeys(keyring, clock, new_secret), clock, rng, normalise_url),
+        Subscribers(store.registry, SigningKeys(keyring, clock, new_secret), clock, rng, policy),
         Ping(store.registry, keyring, attempter, clock),
         Sources(store, sources, clock),
         Streams(feed, tail),
@@ -85,7 +87,7 @@ def admin_app(
         Explain(store, feed, ledger, {one.name: one.interval_s for one in sources}),
         Entities(store, feed, ledger, {one.name: one.kind for one in sources}),
         ExplainEntity(store, feed, sources, clock),
-        Preview(store, feed),
+        Preview(store, feed, policy),
         Deliveries(store, max_attempts),
         Reconcile(store, max_attempts),
         Replays(store, rng, max_attempts),

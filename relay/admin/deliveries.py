@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from aiohttp import web
-from pydantic import ValidationError
 
 from relay.admin.attempt_walk import Budget
 from relay.admin.delivery_schema import (
@@ -21,9 +20,9 @@ from relay.admin.delivery_schema import (
 from relay.admin.ledger import Ledger
 from relay.admin.listing import Listing
 from relay.admin.pages import json_response, page_response
-from relay.admin.problems import from_validation, not_found
+from relay.admin.problems import not_found
 from relay.admin.redelivery import Redelivery
-from relay.admin.requests import names, read_object, read_query
+from relay.admin.requests import read_model, read_query
 from relay.admin.routes import Route
 from relay.admin.security import audit
 from relay.core.subscriber import Subscriber
@@ -60,8 +59,9 @@ class Deliveries:
         )
 
     async def _list(self, request: web.Request) -> web.Response:
-        found, following = await self._listing.page(read_query(request, DeliveriesQuery))
-        return page_response([shown_delivery(one) for one in found], following)
+        query = read_query(request, DeliveriesQuery)
+        found, following = await self._listing.page(query)
+        return page_response([shown_delivery(one) for one in found], query.following(following))
 
     async def _get(self, request: web.Request) -> web.Response:
         ids = parse_delivery_id(request.match_info["id"])
@@ -84,10 +84,7 @@ class Deliveries:
         return json_response({**shown_in_full(found), "note": note}, 202)
 
     async def _redeliver_many(self, request: web.Request) -> web.Response:
-        try:
-            wanted = RedeliverIn.model_validate(await read_object(request))
-        except ValidationError as error:
-            raise from_validation(error, names(RedeliverIn)) from None
+        wanted = await read_model(request, RedeliverIn)
         subscribers = await self._meant(wanted.subscriber_id)
         entry = None if wanted.event_id is None else await self._store.log.find(wanted.event_id)
         if wanted.event_id is not None and entry is None:

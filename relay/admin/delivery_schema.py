@@ -52,7 +52,6 @@ class RedeliverIn(Described):
 
     model_config = ConfigDict(
         extra="forbid",
-        hide_input_in_errors=True,
         json_schema_extra={
             "examples": [{"all": True, "status": "dead", "cause": "relay", "since": "2026-11-21T00:00:00Z"}],
             "if": {"required": ["cause"], "properties": {"cause": {"type": "string"}}},

@@ -20,13 +20,13 @@ from relay.admin.entity_schema import (
     shown_item,
     shown_state,
 )
-from relay.admin.feed import Feed, cursor_at, read_cursor
+from relay.admin.feed import Feed, FeedCursor
 from relay.admin.ledger import Ledger, may_have_had_it
 from relay.admin.pages import json_response
 from relay.admin.problems import not_found
 from relay.admin.requests import read_query
 from relay.admin.routes import Route
-from relay.core.log import START, Entry
+from relay.core.log import START, Entry, Place
 from relay.core.rows import MAX_ID_LENGTH
 from relay.store import Store
 
@@ -62,7 +62,8 @@ class Entities:
         """The events come in their order, with what became of each for every subscriber; `cursor` leads on."""
         query = read_query(request, TimelineQuery)
         source, entity_id = named(request)
-        after = read_cursor(query.cursor, "cursor") if query.cursor else START
+        place = query.place(FeedCursor)
+        after = START if place is None else Place(place.ms, place.no)
         family = FAMILIES.get(self._kinds.get(source, ""))
         snapshot = read_state(await self._store.snapshots.load_one(source, entity_id), family)
         end = (await self._feed.shown()).end
@@ -71,13 +72,14 @@ class Entities:
             raise not_found("entity")
         told = await self._told(found[: query.limit])
         kind = family.entity_kind if family else _kind(found)
+        last = found[len(told) - 1].place if len(told) < len(found) else None
         return json_response(
             {
                 "source": source,
                 "entity": {"kind": kind, "id": entity_id},
                 "state": shown_state(snapshot, family) if snapshot and family else None,
                 "data": told,
-                "next_cursor": cursor_at(found[len(told) - 1].place) if len(told) < len(found) else None,
+                "next_cursor": query.following(None if last is None else FeedCursor(last.ms, last.no)),
             }
         )
 

@@ -12,7 +12,7 @@ from relay.admin.delivery_schema import DeliverySummary
 from relay.admin.examples import ENTITY, ENTITY_EXPLANATION
 from relay.admin.explain_schema import EntityRef
 from relay.admin.feed import FeedItem, item
-from relay.admin.fields import Described, Moment, example
+from relay.admin.fields import Described, Digits, Moment, example
 from relay.admin.pages import PageQuery
 from relay.core.diff import unpack
 from relay.core.events import rfc3339
@@ -41,7 +41,7 @@ NoEventReason = Literal[
 class TimelineQuery(PageQuery):
     """Which part of the timeline."""
 
-    limit: int = Field(default=20, ge=1, le=MAX_TIMELINE)
+    limit: Digits = Field(default=20, ge=1, le=MAX_TIMELINE)
     """How many events a page may have; it is shorter where many deliveries have to be looked up."""
 
 

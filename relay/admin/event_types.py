@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 
 from relay.admin.examples import EVENT_TYPE
 from relay.admin.fields import Described, example
-from relay.admin.pages import PageQuery, json_response, page_of
+from relay.admin.pages import PageQuery, json_response, page_of, page_response
 from relay.admin.problems import not_found
 from relay.admin.requests import read_query
 from relay.admin.routes import Route
@@ -42,7 +42,8 @@ class EventTypes:
 
     async def _list(self, request: web.Request) -> web.Response:
         query = read_query(request, PageQuery)
-        return page_of(catalogue().values(), query, key=lambda one: one.name, show=_shown)
+        page, following = page_of(catalogue().values(), query, lambda one: one.name)
+        return page_response([_shown(one) for one in page], following)
 
     async def _get(self, request: web.Request) -> web.Response:
         found = catalogue().get(request.match_info["type"])

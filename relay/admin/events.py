@@ -6,8 +6,8 @@ import msgspec
 from aiohttp import web
 from pydantic import model_validator
 
-from relay.admin.feed import EventOut, Feed, FeedCursor, FeedItem, Selection, item
-from relay.admin.pages import PageQuery, json_response, page_response
+from relay.admin.feed import EventOut, Feed, FeedItem, Selection, cursor_at, item
+from relay.admin.pages import CursorText, PageQuery, json_response, page_response
 from relay.admin.problems import erased, not_found
 from relay.admin.requests import read_query
 from relay.admin.routes import Route
@@ -15,6 +15,9 @@ from relay.admin.routes import Route
 
 class EventsQuery(Selection, PageQuery):
     """Where to begin (without `after` and `cursor` at the oldest event that is kept), and which events."""
+
+    cursor: CursorText | None = None
+    """The `next_cursor` of the page before; as `after`, it names a place in the feed, whatever the filters."""
 
     @model_validator(mode="after")
     def _one_beginning(self) -> "EventsQuery":
@@ -51,8 +54,7 @@ class Events:
         text = query.after if query.after is not None else query.cursor
         start = None if text is None else await self._feed.place(text, name)
         found = await self._feed.scan(query, start, query.limit)
-        following = FeedCursor(found.reached.ms, found.reached.no) if found.more else None
-        return page_response([item(entry) for entry in found.entries], following)
+        return page_response([item(one) for one in found.entries], cursor_at(found.reached) if found.more else None)
 
     async def _get(self, request: web.Request) -> web.Response:
         entry = await self._feed.find(request.match_info["id"])

@@ -13,7 +13,7 @@ from relay.admin.delivery_schema import shown_in_full
 from relay.admin.explain_schema import EventExplained, ExplainQuery, Verdict, shown_refusal
 from relay.admin.feed import Feed
 from relay.admin.ledger import Found, Ledger, may_have_had_it
-from relay.admin.pages import NameCursor, decode_cursor, encode_cursor, json_response
+from relay.admin.pages import NameCursor, json_response, page_of
 from relay.admin.problems import erased, not_found
 from relay.admin.requests import read_query
 from relay.admin.routes import Route
@@ -52,28 +52,26 @@ class Explain:
 
     async def _explain(self, request: web.Request) -> web.Response:
         query = read_query(request, ExplainQuery)
-        after = decode_cursor(query.cursor, NameCursor).key if query.cursor else ""
         entry = await self._feed.find(request.match_info["id"])
         if entry is None:
             raise not_found("event")
         if entry.erased:
             raise erased()
-        subscribers = await self._subscribers(query.subscriber_id)
-        rest = [one for one in subscribers if one.id > after]
-        page = rest[: query.limit]
+        page, following = page_of(await self._subscribers(query.subscriber_id), query, lambda one: one.id)
         told = await self._told(entry, page)
-        more = len(told) < len(rest)
+        if len(told) < len(page):
+            following = query.following(NameCursor(page[len(told) - 1].id))
         return json_response(
             {
                 **_seen(entry, self._intervals_s.get(entry.source)),
                 "data": told,
-                "next_cursor": encode_cursor(NameCursor(page[len(told) - 1].id)) if more else None,
+                "next_cursor": following,
             }
         )
 
     async def _subscribers(self, subscriber_id: str | None) -> list[Subscriber]:
         if subscriber_id is None:
-            return sorted(await self._store.registry.all(), key=lambda one: one.id)
+            return await self._store.registry.all()
         found = await self._store.registry.get(subscriber_id)
         if found is None:
             raise not_found("subscriber")

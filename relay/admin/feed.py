@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict
 
 from relay.admin.examples import CURSOR, EVENT
 from relay.admin.fields import Described, Moment, example
-from relay.admin.pages import Count, NoQuery, decode_cursor, encode_cursor
+from relay.admin.pages import Count, CursorText, NoQuery, decode_cursor, encode_cursor
 from relay.admin.problems import FieldError, ProblemError, invalid
 from relay.admin.subscriber_schema import Pattern
 from relay.core.erasure import shown
@@ -50,7 +50,7 @@ class FeedCursor(msgspec.Struct, frozen=True, array_like=True, tag="event"):
 class Selection(NoQuery):
     """Where to begin, and which events."""
 
-    after: str | None = Field(default=None, max_length=500, json_schema_extra={"format": "cursor"})
+    after: CursorText | None = None
     """The `cursor` or the id of the last event seen."""
     event_type: Pattern | None = None
     """A type, or a pattern as in a subscription."""

@@ -4,28 +4,54 @@ Invariant: what a model accepts is what its JSON Schema says, because callers ge
 """
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
 
 _TIME: Final = {"type": "string", "format": "date-time"}
+_RFC3339: Final = re.compile(
+    r"(\d{4}-\d{2}-\d{2})[Tt]((?:[01]\d|2[0-3]):[0-5]\d:)([0-5]\d|60)(\.\d+)?([Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)",
+    re.ASCII,
+)
+_NO_TIME: Final = "must be a time as RFC 3339 writes it, with an offset: 2026-11-21T17:00:00Z"
+_DIGITS: Final = re.compile(r"[0-9]{1,15}")
 
 
 class Described(BaseModel):
-    """A model whose fields are described by the docstrings below them."""
+    """A model whose fields are described by the docstrings below them; its errors never hold what it was given."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True, json_schema_serialization_defaults_required=True)
+    model_config = ConfigDict(
+        use_attribute_docstrings=True, json_schema_serialization_defaults_required=True, hide_input_in_errors=True
+    )
 
 
-def _text_only(value: object) -> object:
-    """RFC 3339 text; pydantic itself would take a number for Unix seconds."""
-    if not isinstance(value, str):
-        raise ValueError("must be a time as RFC 3339 writes it, with an offset")  # noqa: TRY004 - pydantic's protocol
+def instant(value: object) -> datetime:
+    """A `date-time` of RFC 3339 (5.6), and nothing else that ISO 8601 allows; raises `ValueError`.
+
+    Digits beyond microseconds are dropped. A leap second, the sixty-first of a month's last minute, is the second
+    after it; the year 0000 is refused, because Python has none.
+    """
+    match = _RFC3339.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(_NO_TIME)
+    day, minute, second, fraction, offset = match.groups(default="")
     try:
-        return datetime.fromisoformat(value)
-    except ValueError:
-        raise ValueError("must be a time as RFC 3339 writes it, with an offset") from None
+        if second != "60":
+            return datetime.fromisoformat(f"{day}T{minute}{second}{fraction[:7]}{offset.upper()}")
+        following = datetime.fromisoformat(f"{day}T{minute}59{offset.upper()}").astimezone(UTC) + timedelta(seconds=1)
+    except (ValueError, OverflowError):
+        raise ValueError(_NO_TIME) from None
+    if (following.day, following.hour, following.minute) != (1, 0, 0):
+        raise ValueError(_NO_TIME)
+    return following
+
+
+def _digits(value: object) -> int:
+    """A number in a query string; a body's are not read by this."""
+    if not isinstance(value, str) or not _DIGITS.fullmatch(value):
+        raise ValueError("must be a whole number, in digits")
+    return int(value)
 
 
 def whole(value: object) -> object:
@@ -35,9 +61,11 @@ def whole(value: object) -> object:
 
 Whole = Annotated[int, BeforeValidator(whole)]
 """An integer, as JSON Schema has it."""
+Digits = Annotated[int, BeforeValidator(_digits)]
+"""An integer of a query string."""
 Moment = Annotated[str, WithJsonSchema({**_TIME, "examples": ["2026-11-21T17:00:00.123Z"]})]
 """A time in an answer: RFC 3339, UTC, `Z`."""
-Instant = Annotated[AwareDatetime, BeforeValidator(_text_only), WithJsonSchema(_TIME)]
+Instant = Annotated[AwareDatetime, BeforeValidator(instant), WithJsonSchema(_TIME)]
 """A time in a request: RFC 3339 with an offset."""
 
 

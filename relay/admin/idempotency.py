@@ -1,4 +1,4 @@
-"""`Idempotency-Key` on every POST that changes something: a request that is repeated is carried out once, and answered as the first time.
+"""`Idempotency-Key` on every POST that changes something: it is carried out once, and repeats are answered alike.
 
 The header is that of draft-ietf-httpapi-idempotency-key-header.
 

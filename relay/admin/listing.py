@@ -19,8 +19,8 @@ from relay.admin.attempt_walk import AttemptWalk, Budget, WalkKey
 from relay.admin.dead_letters import Conditions, DeadLetters
 from relay.admin.delivery_schema import DeliveriesQuery
 from relay.admin.ledger import DeliveryStatus, Ledger, Seen, cause_of
-from relay.admin.pages import Count, NameCursor, decode_cursor
-from relay.admin.pending import CHUNK, SCAN, Pending
+from relay.admin.pages import Count, NameCursor
+from relay.admin.pending import CHUNK, SCAN, Pending, PendingCursor
 from relay.core.log import Attempt, Place, Waiting
 from relay.core.matching import matches
 from relay.core.retry import Verdict
@@ -69,7 +69,7 @@ class Listing:
         if query.status == "dead":
             return await self._dead(query, [one.id for one in subscribers], only)
         if query.status == "pending":
-            return await self._pending.page(subscribers, only, query.cursor, query.limit)
+            return await self._pending.page(subscribers, only, query.place(PendingCursor), query.limit)
         return await self._attempted(query, subscribers, only)
 
     async def _subscribers(self, subscriber_id: str | None) -> list[Subscriber]:
@@ -82,14 +82,14 @@ class Listing:
     async def _of_event(
         self, query: DeliveriesQuery, event_id: str, subscribers: Sequence[Subscriber], only: Conditions
     ) -> Page:
-        after = decode_cursor(query.cursor, NameCursor).key if query.cursor else ""
+        begun = query.place(NameCursor)
         entry = await self._store.log.find(event_id)
         if entry is None:
             return [], None
         targets: list[tuple[str, Subscriber | None]] = [(one.id, one) for one in subscribers]
         if query.subscriber_id is not None and not targets:
             targets = [(query.subscriber_id, None)]
-        targets = [one for one in targets if one[0] > after]
+        targets = [one for one in targets if begun is None or one[0] > begun.key]
         states = await self._ledger.states([(subscriber_id, entry.place) for subscriber_id, _ in targets])
         budget, page = Budget(), list[Seen]()
         for (subscriber_id, subscriber), state in zip(targets, states, strict=True):
@@ -104,7 +104,7 @@ class Listing:
         return page, None
 
     async def _dead(self, query: DeliveriesQuery, ids: Sequence[str], only: Conditions) -> Page:
-        cursor = decode_cursor(query.cursor, DeadCursor) if query.cursor else None
+        cursor = query.place(DeadCursor)
         before = None if cursor is None else (cursor.ms, cursor.subscriber_id, cursor.place)
         page, scanned = list[Seen](), 0
         count = (query.limit if only == Conditions() else CHUNK) + 1  # one more tells whether there are more
@@ -124,8 +124,7 @@ class Listing:
     async def _attempted(self, query: DeliveriesQuery, subscribers: Sequence[Subscriber], only: Conditions) -> Page:
         found: list[Seen] = []
         before: WalkKey | None = None
-        if query.cursor is not None:
-            cursor = decode_cursor(query.cursor, WalkCursor)
+        if (cursor := query.place(WalkCursor)) is not None:
             before = WalkKey(Place(cursor.ms, cursor.no), cursor.shard, cursor.index)
         elif query.status is None:
             found = await self._pending.head(subscribers, only, query.limit // 2)

@@ -7,7 +7,7 @@ import msgspec
 
 from relay.admin.dead_letters import Conditions
 from relay.admin.ledger import Ledger, Seen
-from relay.admin.pages import Count, decode_cursor
+from relay.admin.pages import Count
 from relay.core.log import START, Entry, Place, due_at
 from relay.core.matching import matches
 from relay.core.subscriber import Subscriber
@@ -34,6 +34,9 @@ class QueueCursor(msgspec.Struct, frozen=True, array_like=True, tag="queue"):
     no: Count
 
 
+PendingCursor = RetryCursor | QueueCursor
+
+
 class Pending:
     """Pages of what is pending."""
 
@@ -42,10 +45,10 @@ class Pending:
         self._ledger = ledger
 
     async def page(
-        self, subscribers: Sequence[Subscriber], only: Conditions, cursor_text: str | None, limit: int
+        self, subscribers: Sequence[Subscriber], only: Conditions, cursor: PendingCursor | None, limit: int
     ) -> tuple[list[Seen], msgspec.Struct | None]:
         """The page, and where the next one begins (None: this was the last)."""
-        cursor = decode_cursor(cursor_text, RetryCursor | QueueCursor) if cursor_text else RetryCursor(0, "")
+        cursor = RetryCursor(0, "") if cursor is None else cursor
         found: list[Seen] = []
         if isinstance(cursor, RetryCursor):
             found, following = await self._retries(subscribers, only, cursor, limit)

@@ -8,16 +8,16 @@ from typing import Any, Final
 
 import msgspec
 from aiohttp import web
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field
 
 from relay.admin.attempt_schema import moment
 from relay.admin.examples import PREVIEW, PREVIEW_WISHES
 from relay.admin.explain_schema import EntityRef, TransitionOut
 from relay.admin.feed import Feed
-from relay.admin.fields import Described, Moment, example
+from relay.admin.fields import Described, Moment, Whole, example
 from relay.admin.pages import json_response
-from relay.admin.problems import from_validation
-from relay.admin.requests import names, read_object
+from relay.admin.policy import Policy
+from relay.admin.requests import read_model
 from relay.admin.routes import Route
 from relay.admin.subscriber_schema import FilterIn, Pattern
 from relay.core.log import Entry
@@ -37,13 +37,11 @@ _decode = msgspec.json.Decoder().decode
 class PreviewIn(Described):
     """What a subscription would ask for."""
 
-    model_config = ConfigDict(
-        extra="forbid", strict=True, hide_input_in_errors=True, json_schema_extra=example(PREVIEW_WISHES)
-    )
+    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra=example(PREVIEW_WISHES))
 
     event_types: list[Pattern] = Field(default=["*"], min_length=1, max_length=50)
     filter: FilterIn = FilterIn()
-    last: int = Field(default=1000, ge=1, le=MAX_LAST)
+    last: Whole = Field(default=1000, ge=1, le=MAX_LAST)
     """How many of the latest events are looked at."""
 
 
@@ -101,9 +99,10 @@ class _Tally:
 class Preview:
     """The route /v1/subscribers/preview."""
 
-    def __init__(self, store: Store, feed: Feed) -> None:
+    def __init__(self, store: Store, feed: Feed, policy: Policy) -> None:
         self._log = store.log
         self._feed = feed
+        self._policy = policy
 
     def routes(self) -> Sequence[Route]:
         """Its part of the table."""
@@ -112,10 +111,7 @@ class Preview:
 
     async def _preview(self, request: web.Request) -> web.Response:
         """Nothing is sent and nothing is stored: it can be asked while a filter is being written."""
-        try:
-            wanted = PreviewIn.model_validate(await read_object(request))
-        except ValidationError as error:
-            raise from_validation(error, names(PreviewIn)) from None
+        wanted = await read_model(request, PreviewIn, context=self._policy)
         condition = Filter(**{name: tuple(ids) for name, ids in wanted.filter.model_dump(by_alias=False).items()})
         tally = await self._examine(wanted.event_types, condition, wanted.last)
         return json_response(

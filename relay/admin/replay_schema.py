@@ -21,7 +21,6 @@ class ReplayIn(Described):
 
     model_config = ConfigDict(
         extra="forbid",
-        hide_input_in_errors=True,
         json_schema_extra=example({"since": "2026-11-20T00:00:00Z", "event_types": ["lab.*"], "only": "undelivered"}),
     )
 

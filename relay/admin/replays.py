@@ -10,13 +10,12 @@ from typing import Final
 
 import msgspec
 from aiohttp import web
-from pydantic import ValidationError
 
 from relay.admin.idempotency import new_id
-from relay.admin.pages import PageQuery, json_response, page_of
-from relay.admin.problems import FieldError, ProblemError, from_validation, invalid, not_found
+from relay.admin.pages import PageQuery, json_response, page_of, page_response
+from relay.admin.problems import FieldError, ProblemError, invalid, not_found
 from relay.admin.replay_schema import ReplayIn, ReplayOut, shown_replay
-from relay.admin.requests import names, read_object, read_query
+from relay.admin.requests import read_model, read_query
 from relay.admin.routes import Route
 from relay.admin.security import audit
 from relay.admin.subscribers import find_subscriber
@@ -55,10 +54,7 @@ class Replays:
 
     async def _begin(self, request: web.Request) -> web.Response:
         subscriber = await find_subscriber(self._store.registry, request)
-        try:
-            wanted = ReplayIn.model_validate(await read_object(request))
-        except ValidationError as error:
-            raise from_validation(error, names(ReplayIn)) from None
+        wanted = await read_model(request, ReplayIn)
         replay_id = new_id("rpl_", request, self._rng)
         begun = await self._store.replays.get(subscriber.id, replay_id)
         if begun is not None:  # by an earlier try of this very request, which died
@@ -108,12 +104,8 @@ class Replays:
         query = read_query(request, PageQuery)
         subscriber = await find_subscriber(self._store.registry, request)
         found = await self._store.replays.of(subscriber.id)
-        return page_of(
-            found,
-            query,
-            key=lambda one: f"{_LATEST_MS - one.plan.created_ms:016} {one.plan.id}",
-            show=lambda one: shown_replay(one, subscriber),
-        )
+        page, following = page_of(found, query, lambda one: f"{_LATEST_MS - one.plan.created_ms:016} {one.plan.id}")
+        return page_response([shown_replay(one, subscriber) for one in page], following)
 
     async def _get(self, request: web.Request) -> web.Response:
         return json_response(shown_replay(*await self._find(request)))

@@ -1,7 +1,7 @@
 """Reading what a caller sends: bodies within bounds of size and time, query strings without surprises."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -9,6 +9,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from pydantic import BaseModel, ValidationError
 
+from relay.admin.pages import PageQuery
 from relay.admin.problems import FieldError, ProblemError, from_validation, invalid
 
 MAX_BODY_BYTES: Final = 64 * 1024
@@ -64,8 +65,24 @@ def read_query(request: web.Request, model: type[ModelT]) -> ModelT:
     repeated = sorted(name for name in set(request.query) if len(request.query.getall(name)) > 1)
     if repeated:
         raise invalid(*(FieldError(f"/{name}"[:100], "is given more than once") for name in repeated))
+    query = validated(model, dict(request.query))
+    if isinstance(query, PageQuery):
+        query.belong(request.rel_url.path, request.query)
+    return query
+
+
+async def read_model(
+    request: web.Request, model: type[ModelT], *, context: Any = None, optional: bool = False
+) -> ModelT:
+    """The body as `model`; raises `ProblemError`. `optional`: no body is an empty object."""
+    body = {} if optional and not request.body_exists else await read_object(request)
+    return validated(model, body, context)
+
+
+def validated(model: type[ModelT], value: Mapping[str, Any], context: Any = None) -> ModelT:
+    """What was sent, as `model`; raises `ProblemError`."""
     try:
-        return model.model_validate(dict(request.query))
+        return model.model_validate(value, context=context)
     except ValidationError as error:
         raise from_validation(error, names(model)) from None
 

@@ -12,6 +12,15 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True)
+class Header:
+    """A header of a request that means something to one operation."""
+
+    name: str
+    description: str
+    schema: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """One operation."""
 
@@ -22,6 +31,7 @@ class Route:
     answers: Mapping[int, type[BaseModel] | None]
     """Status → model of the body (None: no body, or one that is not JSON) when all is well."""
     query: type[NoQuery] = field(default=NoQuery)
+    headers: Sequence[Header] = ()
     body: type[BaseModel] | None = None
     body_optional: bool = False
     page: bool = False

@@ -11,7 +11,7 @@ from pydantic import ConfigDict
 
 from relay.admin.examples import POLL, SOURCE
 from relay.admin.fields import Described, Moment, example
-from relay.admin.pages import NameCursor, PageQuery, decode_cursor, json_response, page_response
+from relay.admin.pages import PageQuery, json_response, page_of, page_response
 from relay.admin.problems import not_found
 from relay.admin.requests import read_query
 from relay.admin.routes import Route
@@ -125,7 +125,7 @@ class Sources:
 
     def __init__(self, store: Store, sources: Sequence[SourceInfo], clock: Clock) -> None:
         self._store = store
-        self._sources: Mapping[str, SourceInfo] = {one.name: one for one in sorted(sources, key=lambda one: one.name)}
+        self._sources: Mapping[str, SourceInfo] = {one.name: one for one in sources}
         self._clock = clock
 
     def routes(self) -> Sequence[Route]:
@@ -139,10 +139,7 @@ class Sources:
 
     async def _list(self, request: web.Request) -> web.Response:
         query = read_query(request, PageQuery)
-        after = decode_cursor(query.cursor, NameCursor).key if query.cursor else ""
-        rest = [one for name, one in self._sources.items() if name > after]
-        page = rest[: query.limit]
-        following = NameCursor(page[-1].name) if len(rest) > len(page) else None
+        page, following = page_of(self._sources.values(), query, lambda one: one.name)
         return page_response(await self._shown(page), following)
 
     async def _get(self, request: web.Request) -> web.Response:

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field
 
 from relay.admin.attempt_schema import moment
 from relay.admin.examples import STATISTICS
-from relay.admin.fields import Described, Instant, Moment, example
+from relay.admin.fields import Described, Digits, Instant, Moment, example
 from relay.admin.pages import NoQuery, json_response
 from relay.admin.problems import FieldError, invalid
 from relay.admin.requests import read_query
@@ -34,7 +34,7 @@ class StatisticsQuery(NoQuery):
     """The first step begins here or before; left out: an hour before `until`."""
     until: Instant | None = None
     """The last step ends here or after; left out: now."""
-    step_s: int = Field(default=MINUTE_S, ge=MINUTE_S, le=24 * HOUR_S, multiple_of=MINUTE_S)
+    step_s: Digits = Field(default=MINUTE_S, ge=MINUTE_S, le=24 * HOUR_S, multiple_of=MINUTE_S)
     """Whole minutes within the last day, whole hours within the last week."""
 
 
@@ -109,6 +109,8 @@ class Statistics:
         until_s = -(-min(asked_until_s, now_s + 1) // step_s) * step_s
         asked_s = until_s - _DEFAULT_SPAN_S if query.since is None else int(query.since.timestamp())
         since_s = min(asked_s, until_s - step_s) // step_s * step_s
+        if query.since is not None and asked_s > now_s:
+            raise invalid(FieldError("/since", "lies in the future"))
         if query.since is not None and asked_s >= asked_until_s:
             raise invalid(FieldError("/until", "must be later than since"))
         if (until_s - since_s) // step_s > MAX_STEPS:

@@ -22,7 +22,7 @@ from relay.admin.feed_tail import FeedTail, Frame, StoppingError, TooManyError
 from relay.admin.fields import Described, example
 from relay.admin.problems import ProblemError
 from relay.admin.requests import read_query
-from relay.admin.routes import Route
+from relay.admin.routes import Header, Route
 from relay.core.log import START, Place
 from relay.store.errors import STORE_ERRORS
 
@@ -41,6 +41,11 @@ _SUMMARY: Final = "Follow the feed as Server-Sent Events, from now on or from a 
 
 _AGAIN: Final = {"Retry-After": str(RETRY_MS // 1000), "Connection": "close"}
 
+_LAST: Final = Header(
+    "Last-Event-ID",
+    "The `id` of the last event that came: the stream goes on behind it, whatever `after` says.",
+    {"type": "string", "maxLength": 500, "format": "cursor"},
+)
 _NOT_YET: Final = "the latest events are not on enough replicas yet, so now has no place; try again shortly"
 
 log = structlog.get_logger()
@@ -181,6 +186,7 @@ class Streams:
                 _SUMMARY,
                 {200: EventStream},
                 query=StreamQuery,
+                headers=(_LAST,),
                 problems=(410,),
                 media_type="text/event-stream",
             ),
@@ -227,7 +233,7 @@ class Streams:
     async def _beginning(self, request: web.Request, query: StreamQuery) -> Place:
         """Where to begin. A client that comes back tells its place in a header: its URL is still the first one."""
         shown = await self._feed.shown()
-        text, name = request.headers.get("Last-Event-ID"), "Last-Event-ID"
+        text, name = request.headers.get(_LAST.name), _LAST.name
         if not text:
             text, name = query.after, "after"
         if text is None and shown.end < shown.last and shown.end == START:

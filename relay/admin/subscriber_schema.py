@@ -1,8 +1,6 @@
 """What may be said of a subscriber, and its validation."""
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Annotated, Any, Final, cast
 
 from pydantic import (
@@ -20,7 +18,8 @@ from pydantic import (
 
 from relay.admin.examples import NEW_SUBSCRIBER, SUBSCRIBER_CHANGE
 from relay.admin.fields import Described, Whole, example, whole
-from relay.core.addresses import MAX_URL_BYTES, UrlRefusedError
+from relay.admin.policy import Policy
+from relay.core.addresses import MAX_URL_BYTES
 from relay.core.catalogue import covers_any, nearest, patterns
 from relay.core.rotation import DEFAULT_OVERLAP_S, MAX_OVERLAP_S
 from relay.core.signing import InvalidSecretError, Scheme, format_secret, secret_key
@@ -28,8 +27,10 @@ from relay.core.subscriber import Filter, Format, Ordering
 
 MAX_WAIT_S: Final = 7 * 86_400
 MAX_HEADERS: Final = 20
-_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
+HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
 """A field name as RFC 9110 (5.6.2) has it."""
+NO_HEADER_NAME: Final = "is not a header name of at most 100 characters (RFC 9110)"
+ONE_HEADER_TWICE: Final = "names one header twice (case does not count)"
 _VALUE: Final = re.compile(r"(?:[\x21-\x7e](?:[\x20-\x7e]{0,1022}[\x21-\x7e])?)?")
 _RESERVED: Final = frozenset(
     {"connection", "expect", "host", "http2-settings", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
@@ -48,16 +49,6 @@ _BASE64: Final = (
 """Base64 of 24 to 64 bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class UrlPolicy:
-    """How a URL is judged."""
-
-    normalise: Callable[[str], str]
-    """Raises `UrlRefusedError`."""
-    keep: str | None = None
-    """A URL that is registered already: it is not judged again."""
-
-
 def event_type_pattern(value: str) -> str:
     """A pattern that can match; the message says what may have been meant."""
     if covers_any(value):
@@ -74,8 +65,8 @@ def _number_as_text(value: object) -> object:
 
 
 def _header_name(value: str) -> str:
-    if not _TOKEN.fullmatch(value):
-        raise ValueError("is not a header name of at most 100 characters (RFC 9110)")
+    if not HEADER_NAME.fullmatch(value):
+        raise ValueError(NO_HEADER_NAME)
     if value.lower() in _RESERVED or value.lower().startswith(_RESERVED_PREFIXES):
         raise ValueError("is the relay's own or the connection's: choose another name")
     return value
@@ -85,6 +76,12 @@ def _header_value(value: str) -> str:
     if not _VALUE.fullmatch(value):
         raise ValueError("must be at most 1,024 printable ASCII characters, without spaces at its ends")
     return value
+
+
+def _source_name(value: str, info: ValidationInfo) -> str:
+    """What is shown has no context: it is not judged."""
+    policy = cast("Policy | None", info.context)
+    return value if policy is None else policy.source(value)
 
 
 def _secret(value: SecretStr) -> SecretStr:
@@ -108,6 +105,7 @@ Pattern = Annotated[
 ]
 Id = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Ids = Annotated[list[Id], Field(max_length=100)]
+SourceName = Annotated[Id, AfterValidator(_source_name), Field(json_schema_extra={"format": "source-name"})]
 NumberedId = Annotated[
     Id,
     BeforeValidator(_number_as_text),
@@ -124,7 +122,7 @@ NumberedId = Annotated[
 ]
 NumberedIds = Annotated[list[NumberedId], Field(max_length=100)]
 HeaderName = Annotated[
-    str, AfterValidator(_header_name), WithJsonSchema({"type": "string", "pattern": f"^{_TOKEN.pattern}$"})
+    str, AfterValidator(_header_name), WithJsonSchema({"type": "string", "pattern": f"^{HEADER_NAME.pattern}$"})
 ]
 HeaderValue = Annotated[
     str, AfterValidator(_header_value), WithJsonSchema({"type": "string", "pattern": f"^{_VALUE.pattern}$"})
@@ -135,10 +133,10 @@ Wait = Annotated[Number, Field(gt=0, le=MAX_WAIT_S, allow_inf_nan=False)]
 class FilterIn(Described):
     """Conditions on an event; an empty list means any, and all that are not empty must hold."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", strict=True)
 
-    sources: Ids = Field(default=[])
-    """Names of configured sources."""
+    sources: Annotated[list[SourceName], Field(max_length=100)] = Field(default=[])
+    """Names of configured sources, or `relay` for its own events."""
     user_ids: Ids = Field(default=[])
     class_ids: Ids = Field(default=[])
     lab_profile_ids: NumberedIds = Field(default=[])
@@ -152,9 +150,7 @@ class FilterIn(Described):
 class SubscriberIn(Described):
     """What can be set."""
 
-    model_config = ConfigDict(
-        extra="forbid", strict=True, hide_input_in_errors=True, json_schema_extra=example(SUBSCRIBER_CHANGE)
-    )
+    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra=example(SUBSCRIBER_CHANGE))
 
     url: str = Field(json_schema_extra={"format": "uri", "maxLength": MAX_URL_BYTES})
     """https, on port 443 unless the relay is configured otherwise, without credentials and fragment."""
@@ -185,20 +181,14 @@ class SubscriberIn(Described):
     @field_validator("url")
     @classmethod
     def _url(cls, value: str, info: ValidationInfo) -> str:
-        """With a `UrlPolicy` as context it comes out normalised."""
-        policy = cast("UrlPolicy", info.context)
-        if value == policy.keep:
-            return value
-        try:
-            return policy.normalise(value)
-        except UrlRefusedError as error:
-            raise ValueError(str(error)) from None
+        """It comes out normalised."""
+        return cast("Policy", info.context).url(value)
 
     @field_validator("headers")
     @classmethod
     def _headers(cls, value: dict[str, str]) -> dict[str, str]:
         if len({name.lower() for name in value}) < len(value):
-            raise ValueError("names one header twice (case does not count)")
+            raise ValueError(ONE_HEADER_TWICE)
         return value
 
     def content(self) -> dict[str, Any]:
@@ -244,9 +234,7 @@ class NewSubscriber(SubscriberIn):
 class RotateIn(Described):
     """How to rotate."""
 
-    model_config = ConfigDict(
-        extra="forbid", strict=True, hide_input_in_errors=True, json_schema_extra=example({"overlap_s": 86_400})
-    )
+    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra=example({"overlap_s": 86_400}))
 
     overlap_s: Number = Field(default=DEFAULT_OVERLAP_S, ge=0, le=MAX_OVERLAP_S, allow_inf_nan=False)
     """Seconds for which what signs now signs too, but none of it for longer than it was going to; 0 ends it at once."""

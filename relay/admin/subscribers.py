@@ -6,17 +6,17 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 from aiohttp import web
-from pydantic import ValidationError
 
 from relay.admin.idempotency import new_id
-from relay.admin.merge_patch import merge, unknown_fields
-from relay.admin.pages import PageQuery, json_response, page_of
-from relay.admin.problems import FieldError, ProblemError, from_validation, invalid, not_found
-from relay.admin.requests import PATCH_TYPES, names, read_object, read_query
+from relay.admin.merge_patch import faults, patched
+from relay.admin.pages import PageQuery, json_response, page_of, page_response
+from relay.admin.policy import Policy
+from relay.admin.problems import FieldError, ProblemError, invalid, not_found
+from relay.admin.requests import PATCH_TYPES, read_model, read_object, read_query, validated
 from relay.admin.routes import Route
 from relay.admin.security import audit
 from relay.admin.signing_keys import SigningKeys
-from relay.admin.subscriber_schema import OWN_KEY_PAIR, NewSubscriber, RotateIn, SubscriberIn, UrlPolicy
+from relay.admin.subscriber_schema import OWN_KEY_PAIR, NewSubscriber, RotateIn, SubscriberIn
 from relay.admin.subscriber_shown import PatchedSubscriber, SecretSubscriber, SubscriberOut, settable, shown
 from relay.clock import Clock
 from relay.core.events import rfc3339
@@ -49,13 +49,13 @@ class Subscribers:
         keys: SigningKeys,
         clock: Clock,
         rng: random.Random,
-        normalise_url: Callable[[str], str],
+        policy: Policy,
     ) -> None:
         self._store = store
         self._keys = keys
         self._clock = clock
         self._rng = rng
-        self._normalise_url = normalise_url
+        self._policy = policy
 
     def routes(self) -> Sequence[Route]:
         """Its part of the table."""
@@ -77,11 +77,7 @@ class Subscribers:
         )
 
     async def _create(self, request: web.Request) -> web.Response:
-        body = await read_object(request)
-        try:
-            wanted = NewSubscriber.model_validate(body, context=UrlPolicy(self._normalise_url))
-        except ValidationError as error:
-            raise from_validation(error, names(NewSubscriber)) from None
+        wanted = await read_model(request, NewSubscriber, context=self._policy)
         subscriber_id = new_id("sub_", request, self._rng)
         made = self._keys.first(subscriber_id, wanted.signature, wanted.secret)
         now = self._now()
@@ -111,15 +107,16 @@ class Subscribers:
 
     async def _list(self, request: web.Request) -> web.Response:
         query = read_query(request, PageQuery)
-        return page_of(await self._store.all(), query, key=lambda one: f"{one.created_at} {one.id}", show=self._shown)
+        page, following = page_of(await self._store.all(), query, lambda one: f"{one.created_at} {one.id}")
+        return page_response([self._shown(one) for one in page], following)
 
     async def _get(self, request: web.Request) -> web.Response:
         return json_response(self._shown(await find_subscriber(self._store, request)))
 
     async def _patch(self, request: web.Request) -> web.Response:
         patch = await read_object(request, PATCH_TYPES)
-        if faults := unknown_fields(patch):
-            raise invalid(*faults)
+        if found := faults(patch):
+            raise invalid(*found)
         return await self._change(request, "subscriber.change", lambda old: self._patched(old, patch))
 
     async def _delete(self, request: web.Request) -> web.Response:
@@ -134,11 +131,7 @@ class Subscribers:
         raise _contended()
 
     async def _rotate(self, request: web.Request) -> web.Response:
-        body = await read_object(request) if request.body_exists else {}
-        try:
-            wanted = RotateIn.model_validate(body)
-        except ValidationError as error:
-            raise from_validation(error, names(RotateIn)) from None
+        wanted = await read_model(request, RotateIn, optional=True)
         return await self._change(request, "subscriber.rotate-secret", lambda old: self._rotated(old, wanted))
 
     async def _enable(self, request: web.Request) -> web.Response:
@@ -169,11 +162,7 @@ class Subscribers:
         raise _contended()
 
     def _patched(self, old: Subscriber, patch: Mapping[str, Any]) -> Changed:
-        policy = UrlPolicy(self._normalise_url, keep=old.url)
-        try:
-            wanted = SubscriberIn.model_validate(merge(settable(old), patch), context=policy)
-        except ValidationError as error:
-            raise from_validation(error, names(SubscriberIn)) from None
+        wanted = validated(SubscriberIn, patched(settable(old), patch), self._policy.keeping(old))
         new = msgspec.structs.replace(old, **wanted.content())
         if new.enabled != old.enabled:
             new = _enabled(new) if new.enabled else _disabled(new)

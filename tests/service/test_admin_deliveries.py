@@ -6,6 +6,10 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from relay.admin.delivery_schema import DeliveriesQuery
+from relay.admin.ledger import DeliveryStatus
+from relay.admin.listing import DeadCursor, WalkCursor
+from relay.admin.pending import RetryCursor
 from relay.store.deliveries import DeliveryStore
 from relay.store.keys import shard_of
 from tests.service.admin_api import Answer, Api, admin_api, attempt
@@ -320,6 +324,37 @@ async def test_filters_are_checked(redis_client: Redis) -> None:
     async with admin_api(redis_client) as api:
         assert (await api.get(PATH, status="lost")).pointers == ["/status"]
         assert (await api.get(PATH, event="evt_1")).pointers == ["/event"]
-        for cursor in ("WyJkZWFkIiwxLCJhIiwiYiJd", "WyJhdHRlbXB0IiwxLDIsMyw0XQ"):
-            answers = [await api.get(PATH, status=status, cursor=cursor) for status in ("dead", "delivered", "pending")]
-            assert sorted(one.status for one in answers) == [200, 422, 422]
+
+
+async def test_a_cursor_belongs_to_the_list_that_gave_it_out(redis_client: Redis) -> None:
+    """With a filter more, or another one, 422 says so; with the same ones the list goes on, whatever the limit."""
+    async with admin_api(redis_client) as api:
+        subscribers = [await api.subscribe() for _ in range(2)]
+        entries = await api.mint(4)
+        for one in subscribers:
+            dead, delivered = ([attempt(one, entry, 1, end) for entry in entries] for end in ("dead", "delivered"))
+            await api.settle(one["id"], *dead[:2], *delivered[2:], cursor=entries[-1])
+        event, other = {"event_id": entries[0].event_id}, {"event_id": entries[1].event_id}
+        lists = [{}, {"status": "dead"}, {"status": "delivered"}, {"event_type": "lab.*"}, event, other]
+        for filters in lists:
+            first = await api.get(PATH, limit=1, **filters)
+            cursor = first.body["next_cursor"]
+            assert (await api.get(PATH, limit=250, cursor=cursor, **filters)).status == 200
+            for others in [*lists, {**filters, "subscriber_id": subscribers[0]["id"]}]:
+                if others != filters:
+                    answer = await api.get(PATH, limit=1, cursor=cursor, **others)
+                    assert (answer.status, answer.pointers) == (422, ["/cursor"])
+                    assert "with the same other parameters" in answer.body["errors"][0]["detail"]
+
+
+@pytest.mark.parametrize("status", ["dead", "pending", "delivered"])
+async def test_a_cursor_made_by_hand_is_refused_as_any_other(redis_client: Redis, status: DeliveryStatus) -> None:
+    """Also one that bears the mark of the list, but is of another kind, or out of bounds."""
+    async with admin_api(redis_client) as api:
+        query = DeliveriesQuery(status=status)
+        query.belong(PATH, {"status": status})
+        kinds = [DeadCursor(1, "a", "b"), WalkCursor(1, 2, 3, 4), RetryCursor(1, "a"), WalkCursor(2**60, 0, 0, 0)]
+        cursors = [query.following(one) or "" for one in kinds]
+        cursors += ["WyJkZWFkIiwxLCJhIiwiYiJd", "x"]
+        answers = [await api.get(PATH, status=status, cursor=one) for one in cursors]
+        assert sorted(one.status for one in answers) == [200, *[422] * 5]

@@ -20,8 +20,10 @@ so there is no 403. Whoever keeps sending a token that is refused is asked to wa
 401); a valid token is never kept waiting by it.
 
 **Lists** come in pages of `limit` items with a `next_cursor`. A cursor is a place in the list, not a count: it stays
-valid while the data changes. A page may be short, or empty, and still not be the last: only a null `next_cursor` says
-that.
+valid while the data changes. It belongs to the list that gave it out: send it with the same path and the same filters
+(`limit` may change); any other list answers 422, rather than pass over items in silence. Only those of the feed
+(`/v1/events`) are places in the feed, whatever the filters. A page may be short, or empty, and still not be the last:
+only a null `next_cursor` says that.
 
 **Problems** are `application/problem+json` (RFC 9457). For bad input `errors` says where each fault is and how to mend
 it; none repeats what was sent. An unknown field, or an unknown or repeated query parameter, is refused, not ignored. A

@@ -48,7 +48,12 @@ def operation(route: Route, schemas: Schemas) -> dict[str, Any]:
     if text := inspect.getdoc(route.handler):
         described["description"] = text
     key = [{"$ref": "#/components/parameters/IdempotencyKey"}] if route.keyed else []
-    if parameters := [*_path_parameters(route), *_query_parameters(route, schemas), *key]:
+    if parameters := [
+        *_path_parameters(route),
+        *_query_parameters(route, schemas),
+        *_header_parameters(route),
+        *key,
+    ]:
         described["parameters"] = parameters
     if route.body is not None:
         described["requestBody"] = _body(route, schemas)
@@ -133,6 +138,13 @@ def _query_parameters(route: Route, schemas: Schemas) -> list[dict[str, Any]]:
             "schema": parameter_schema(schema),
         }
         for name, schema in model.get("properties", {}).items()
+    ]
+
+
+def _header_parameters(route: Route) -> list[dict[str, Any]]:
+    return [
+        {"name": one.name, "in": "header", "required": False, "description": one.description, "schema": one.schema}
+        for one in route.headers
     ]
 
 
