@@ -6,7 +6,7 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page, expect
 
-from tests.browser.chromium import DESKTOP, PHONE, Visits, go
+from tests.browser.chromium import DESKTOP, PHONE, Visits, go, settled
 from tests.service.admin_api import TOKEN, Api, attempt
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -68,6 +68,7 @@ async def test_everything_is_done_by_keyboard(visits: Visits, api: Api) -> None:
     await page.keyboard.type(TOKEN)
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+    await settled(page)
     await page.keyboard.press("Tab")
     await expect(page.get_by_role("button", name="Skip to content")).to_be_focused()
     await page.keyboard.press("Enter")
@@ -95,6 +96,7 @@ async def test_plots_are_read_out_and_are_tables_too(visits: Visits, api: Api) -
     await furnished(api)
     page = await visits.open(str(api.http.make_url("/")), TOKEN)
     plot = page.get_by_role("slider", name="Attempts per minute")
+    await settled(page)
     await plot.focus()
     last = await plot.get_attribute("aria-valuetext")
     await page.keyboard.press("ArrowLeft")

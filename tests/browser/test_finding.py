@@ -28,7 +28,7 @@ async def test_an_entity_is_found_with_what_was_told_of_it(visits: Visits, api: 
     await search(page, entries[0].entity_id)
     await expect(page.get_by_role("heading", name="Lab instance")).to_be_visible()
     row = page.get_by_role("row").filter(has_text="lab.completed")
-    await expect(row).to_contain_text("delivered")
+    await expect(row).to_contain_text("1 delivered")
     await row.get_by_role("link", name="lab.completed").click()
     refused = page.get_by_role("row").filter(has_text="The gradebook")
     await expect(refused).to_contain_text("event_types is lab.completed, and only session.* will do")
@@ -49,6 +49,21 @@ async def test_ids_lead_to_what_they_name(visits: Visits, api: Api) -> None:
         await search(page, text)
         await expect(page.get_by_role("heading", name=heading, level=1)).to_be_visible()
         assert text in page.url
+
+
+async def test_a_learner_and_a_part_of_a_name_are_found(visits: Visits, api: Api) -> None:
+    """A learner's id leads to the learner's events, a word to the subscribers that are called so."""
+    visits.expect("404 /v1/entities/.*")
+    await api.mint(3, user_id="learner-10")
+    await api.mint(1, user_id="learner-11")
+    await api.subscribe(description="The LMS of the north")
+    page = await visits.open(str(api.http.make_url("/")), TOKEN)
+    await search(page, "learner-10")
+    await expect(page.get_by_text("3 events of learner learner-10 among the latest 4")).to_be_visible()
+    await expect(page.get_by_role("row")).to_have_count(1 + 3)
+    await search(page, "of the NORTH")
+    await page.get_by_role("link", name="The LMS of the north").click()
+    await expect(page.get_by_role("heading", name="The LMS of the north", level=1)).to_be_visible()
 
 
 async def test_a_filter_is_tried_out_before_it_is_saved(visits: Visits, api: Api) -> None:

@@ -105,7 +105,8 @@ async def test_the_page_can_be_read_only_by_itself(visits: Visits, api: Api) -> 
             document.addEventListener('securitypolicyviolation', (event) => found.push(event.effectiveDirective));
             try { document.body.innerHTML = '<b>x</b>'; } catch { found.push('innerHTML'); }
             try { await fetch('http://127.0.0.2:9/'); } catch { found.push('fetch'); }
-            await new Promise((resolve) => setTimeout(resolve, 20));
+            while (!found.includes('connect-src') || !found.includes('require-trusted-types-for'))
+                await new Promise((resolve) => setTimeout(resolve, 5));
             return found;
         }"""
     )

@@ -69,16 +69,26 @@ export function post(path, body, { signal, key = newKey() } = {}) {
   return call("POST", path, { body, signal, headers: { "Idempotency-Key": key } });
 }
 
-/** Every item of a short list, up to a thousand. */
-export async function all(path, signal) {
+/** Every item of a list, up to a bound; `complete` says whether that is all of them. */
+export async function everything(path, signal, most = 5000) {
   const items = [];
   let cursor = null;
   do {
     const page = await get(path, { limit: 250, cursor }, signal);
     items.push(...page.data);
     cursor = page.next_cursor;
-  } while (cursor && items.length < 1000);
-  return items;
+  } while (cursor && items.length < most);
+  return { items, complete: cursor === null };
+}
+
+/** Every item of a list that is short. */
+export async function all(path, signal) {
+  return (await everything(path, signal)).items;
+}
+
+/** Which of the latest events a subscription would have got. It changes nothing, so it needs no key. */
+export function preview(wishes, signal) {
+  return call("POST", "/v1/subscribers/preview", { body: wishes, signal });
 }
 
 /** A path below /v1: each part is encoded. */

@@ -1,6 +1,7 @@
 // The frame: signing in, the navigation, and which view a hash names.
 
 import { onRefused, token } from "./api.js";
+import { forgetDrafts } from "./drafts.js";
 import { button, el, fill, href } from "./dom.js";
 import { notePlace } from "./dialogs.js";
 import { problemBox } from "./parts.js";
@@ -54,7 +55,7 @@ function frame() {
   const box = el("input", {
     type: "search",
     "aria-label": "Search",
-    placeholder: "Event, delivery or entity id",
+    placeholder: "Id, learner or subscriber",
     spellcheck: "false",
   });
   const search = el("form", { role: "search", novalidate: true }, box);
@@ -105,6 +106,14 @@ function found(segments) {
   return null;
 }
 
+function nowhere() {
+  const title = "There is no such page";
+  return {
+    title,
+    content: [el("h1", { tabindex: -1 }, title), el("p", {}, el("a", { href: "#/" }, "To the overview"))],
+  };
+}
+
 /** What a view is given: a signal that ends with it, its query, and a way to do something every so often. */
 function context(signal, query) {
   function every(ms, act) {
@@ -119,20 +128,15 @@ async function show({ quiet = false } = {}) {
   leaving.abort();
   leaving = new AbortController();
   const { signal } = leaving;
+  main.setAttribute("aria-busy", "true");
   const { segments, query } = place();
   for (const one of menu.querySelectorAll("a")) {
     if (one.dataset.path === segments[0]) one.setAttribute("aria-current", "page");
     else one.removeAttribute("aria-current");
   }
   const match = found(segments);
-  if (!match)
-    return fill(
-      main,
-      el("h1", { tabindex: -1 }, "There is no such page"),
-      el("p", {}, el("a", { href: "#/" }, "To the overview")),
-    );
   try {
-    const [view, parameters] = match;
+    const [view, parameters] = match ?? [nowhere, []];
     const { title, content } = await view(context(signal, query), ...parameters);
     if (signal.aborted) return;
     document.title = `${title} · relay`;
@@ -147,12 +151,15 @@ async function show({ quiet = false } = {}) {
       problemBox(error, () => show()),
     );
   }
+  main.dataset.view = location.hash;
+  main.removeAttribute("aria-busy");
   scrollTo(0, 0);
   if (!quiet) main.querySelector("h1")?.focus({ preventScroll: true });
 }
 
 function signOut() {
   token.forget();
+  forgetDrafts();
   return ask();
 }
 

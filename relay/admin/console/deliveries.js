@@ -1,11 +1,14 @@
 // Deliveries: what became of events, and making many of them again.
 
-import { all, get, post, v1 } from "./api.js";
+import { get, post, v1 } from "./api.js";
 import { badge, button, el, heading, href, link, long, none } from "./dom.js";
 import { attempt, confirm } from "./dialogs.js";
-import { counted, since, when } from "./format.js";
+import { counted, moment, since, when } from "./format.js";
 import { choice, text } from "./forms.js";
 import { empty, paged } from "./parts.js";
+import { picker } from "./picker.js";
+import { namesOf, roster } from "./roster.js";
+import { waiting } from "./words.js";
 
 /** How a status looks. */
 export const KINDS = { delivered: "good", pending: "idle", dead: "bad", cancelled: "warn" };
@@ -17,43 +20,67 @@ const STATUSES = [
   ["cancelled", "Cancelled"],
 ];
 
+/** In what order the API tells them. */
+const ORDERS = {
+  "": "What has not been attempted comes first, then the latest attempt first.",
+  pending: "By their next attempt, the earliest first; then what has not been attempted.",
+  delivered: "The latest attempt first.",
+  dead: "The one that died last comes first.",
+  cancelled: "The latest attempt first.",
+  event: "By subscriber.",
+};
+
 /** Columns of a list of deliveries, without those that the list is about. */
 export function deliveryColumns(without = [], ctx = null) {
   const columns = [
     {
       name: "event",
       title: "Event",
+      kind: "subject",
       cell: (one) => (one.event_id ? long(one.event_type, ["events", one.event_id], "") : none("kept no longer")),
     },
     { name: "at", title: "Entered the log", cell: (one) => when(one.event_at, { short: true }) },
     {
       name: "subscriber",
       title: "Subscriber",
-      cell: (one) =>
-        long(ctx?.names?.[one.subscriber_id] ?? one.subscriber_id, ["subscribers", one.subscriber_id], ""),
+      cell: (one) => long(ctx?.names?.[one.subscriber_id] ?? one.subscriber_id, ["subscribers", one.subscriber_id], ""),
     },
     { name: "status", title: "Status", cell: (one) => status(one) },
-    { name: "attempts", title: "Attempts", kind: "number", cell: (one) => one.attempts ?? "–" },
-    { name: "next", title: "Next attempt", cell: (one) => since(one.next_attempt_at) },
-    {
-      name: "open",
-      title: "Delivery",
-      cell: (one) =>
-        one.id
-          ? el("a", { href: href(["deliveries", one.id]), "aria-label": `Delivery of ${one.event_type}` }, "Attempts")
-          : none(),
-    },
+    { name: "next", title: "Next attempt", cell: (one) => next(one) },
+    { name: "open", title: "Delivery", cell: (one) => (one.id ? attempts(one) : none()) },
     { name: "again", title: "", cell: (one) => (one.id ? redeliverOne(one) : none()) },
   ];
   return columns.filter((one) => !without.includes(one.name));
 }
 
+function attempts(one) {
+  const made = one.attempts === null ? "attempts" : counted(one.attempts, "attempt");
+  const to = { href: href(["deliveries", one.id]), "aria-label": `Delivery of ${one.event_type}, ${made}` };
+  return el("a", to, made);
+}
+
 function redeliverOne(one) {
   async function act(pressed) {
-    const done = await attempt(() => post(v1("deliveries", one.id, "redeliver")), "It goes out again now.");
+    const done = await attempt(() => post(v1("deliveries", one.id, "redeliver")), redelivered);
     if (done) pressed.replaceWith(badge("due now", "idle"));
   }
   return button("Redeliver", act, { kind: "small", describe: `Redeliver ${one.event_type}` });
+}
+
+/** What a redelivery has come to so far: it may have to wait for its subscriber. */
+export function redelivered(done) {
+  const resting = done.waits?.find((one) => one.reason === "resting");
+  if (resting)
+    return `Asked for: ${resting.detail}${resting.until ? `, next at ${moment(new Date(resting.until))}` : ""}.`;
+  return done.note ? `Asked for: ${done.note}.` : "It is due now.";
+}
+
+/** When a delivery goes out, or what it waits for where no time is known. */
+function next(one) {
+  if (one.status !== "pending") return none();
+  const why = one.waits_for && one.waits_for !== "retry" ? waiting(one.waits_for) : null;
+  if (new Date(one.next_attempt_at) > new Date()) return [since(one.next_attempt_at), why ? ` (${why})` : null];
+  return why ?? waiting(one.next_attempt_at ? "due" : "queued");
 }
 
 /** How a delivery stands. */
@@ -62,14 +89,14 @@ export function status(one) {
 }
 
 export async function deliveryList(ctx) {
-  const subscribers = await all("/v1/subscribers", ctx.signal);
+  const { items: subscribers } = await roster(ctx.signal);
   const wanted = {};
   for (const name of ["subscriber_id", "status", "event_type", "cause", "event_id"])
     wanted[name] = ctx.query[name] ?? "";
   if (wanted.status !== "dead") wanted.cause = "";
-  const names = Object.fromEntries(subscribers.map((one) => [one.id, one.description || one.url]));
+  const names = namesOf(subscribers);
   const list = paged(ctx, {
-    columns: deliveryColumns(wanted.status === "dead" ? [] : ["again"], { names }),
+    columns: deliveryColumns([wanted.status === "dead" ? "next" : "again"], { names }),
     caption: "Deliveries",
     read: (cursor) => get("/v1/deliveries", { ...wanted, cursor }, ctx.signal),
     nothing: () => nothing(wanted, subscribers.length),
@@ -84,6 +111,7 @@ export async function deliveryList(ctx) {
         again(wanted, names, list),
       ),
       filters(wanted, subscribers),
+      el("p", { class: "muted" }, ORDERS[wanted.event_id ? "event" : wanted.status]),
       list,
     ],
   };
@@ -122,17 +150,13 @@ export async function redeliver(wanted, list) {
   if (wanted.cause) body.cause = wanted.cause;
   await attempt(
     () => post("/v1/deliveries/redeliver", body),
-    (done) => `${counted(done.count, "delivery", "deliveries")} made due now.`,
+    (done) => `${counted(done.count, "delivery", "deliveries")} made due now${done.note ? `: ${done.note}` : ""}.`,
   );
   list.refresh();
 }
 
 function filters(wanted, subscribers) {
-  const whose = choice(
-    [["", "Every subscriber"], ...subscribers.map((one) => [one.id, one.description || one.url])],
-    wanted.subscriber_id,
-    { "aria-label": "Subscriber" },
-  );
+  const whose = picker(subscribers, wanted.subscriber_id);
   const how = choice(STATUSES, wanted.status, { "aria-label": "Status" });
   const cause = choice(
     [
@@ -158,8 +182,10 @@ function filters(wanted, subscribers) {
   );
   form.addEventListener("submit", (submitted) => {
     submitted.preventDefault();
+    const subscriber = whose.chosen();
+    if (subscriber === null) return;
     location.hash = href(["deliveries"], {
-      subscriber_id: whose.value,
+      subscriber_id: subscriber,
       status: how.value,
       cause: how.value === "dead" ? cause.value : "",
       event_type: type.value.trim(),

@@ -1,17 +1,19 @@
 // One delivery with its attempts: what was answered, how long each phase took, and once more.
 
 import { get, post, v1 } from "./api.js";
-import { block, button, el, facts, heading, link, long, none } from "./dom.js";
-import { status } from "./deliveries.js";
+import { block, button, el, facts, heading, link, long, none, whole } from "./dom.js";
+import { redelivered, status } from "./deliveries.js";
 import { attempt } from "./dialogs.js";
 import { milliseconds, since, when } from "./format.js";
 import { empty, part, section, table } from "./parts.js";
+import { nameOf } from "./roster.js";
+import { afterwards, ending } from "./words.js";
 
 const COLUMNS = [
   { title: "No.", kind: "number", cell: (one) => one.attempt_no },
   { title: "At", cell: (one) => when(one.at) },
-  { title: "Outcome", cell: (one) => [one.outcome, one.status_code ? ` ${one.status_code}` : ""] },
-  { title: "Then", cell: (one) => one.verdict },
+  { title: "Outcome", cell: (one) => ending(one) },
+  { title: "Then", cell: (one) => afterwards(one.verdict) },
   { title: "Took", kind: "number", cell: (one) => milliseconds(one.duration_ms) },
   { title: "DNS", kind: "number", cell: (one) => milliseconds(one.dns_ms) },
   { title: "Connect", kind: "number", cell: (one) => milliseconds(one.connect_ms) },
@@ -20,16 +22,20 @@ const COLUMNS = [
 ];
 
 export async function deliveryView(ctx, id) {
+  let whose = null;
   const shown = part(ctx, async () => {
     const one = await get(v1("deliveries", id), null, ctx.signal);
+    whose ??= await subscriber(one.subscriber_id, ctx.signal);
     return [
       facts([
         ["Status", status(one)],
-        ["Delivery", long(one.id)],
-        ["Event", long(`${one.event_type} ${one.event_id}`, ["events", one.event_id], "")],
+        ["Delivery", whole(one.id)],
+        ["Event", [link(["events", one.event_id], one.event_type), " ", whole(one.event_id)]],
         ["Entered the log", when(one.event_at)],
-        ["Subscriber", long(one.subscriber_id, ["subscribers", one.subscriber_id])],
-        ["Next attempt", one.next_attempt_at ? [when(one.next_attempt_at), ", ", since(one.next_attempt_at)] : null],
+        ["Subscriber", whose],
+        one.status === "dead" && one.attempts.length ? ["Given up", when(one.attempts.at(-1).at)] : null,
+        one.status === "pending" ? ["Next attempt", next(one)] : null,
+        one.waits?.length ? ["Waits", one.waits.map(wait)] : null,
       ]),
       section(
         "Attempts",
@@ -53,10 +59,7 @@ export async function deliveryView(ctx, id) {
   const again = button(
     "Redeliver",
     async () => {
-      await attempt(
-        () => post(v1("deliveries", id, "redeliver")),
-        (done) => (done.note ? `Asked for: ${done.note}.` : "It goes out again now."),
-      );
+      await attempt(() => post(v1("deliveries", id, "redeliver")), redelivered);
       shown.refresh();
     },
     { kind: "primary" },
@@ -77,4 +80,24 @@ function answers(one) {
     el("h3", {}, `What attempt ${last.attempt_no} was answered`),
     block(last.response_body, "answer's body"),
   );
+}
+
+/** Who it is for, by name; of whoever was deleted only the id is left. */
+async function subscriber(id, signal) {
+  try {
+    return long(nameOf(await get(v1("subscribers", id), null, signal)), ["subscribers", id], "");
+  } catch (error) {
+    if (error.status === 404) return [whole(id), " (deleted)"];
+    throw error;
+  }
+}
+
+function next(one) {
+  if (!one.next_attempt_at) return none(one.waits?.length ? "when what it waits for is over" : "the next in line");
+  return [when(one.next_attempt_at), ", ", since(one.next_attempt_at)];
+}
+
+/** One of the things that it waits for. */
+export function wait({ detail, until }) {
+  return el("div", {}, detail, new Date(until) > new Date() ? [", ", since(until)] : null);
 }

@@ -40,6 +40,13 @@ export function long(text, segments = null, kind = "mono") {
   return segments ? el("a", { ...attributes, href: href(segments) }, text) : el("span", attributes, text);
 }
 
+/** An id that people copy: all of it, on as many lines as it takes. */
+export function whole(text, segments = null) {
+  return segments
+    ? el("a", { class: "whole mono", href: href(segments) }, text)
+    : el("span", { class: "whole mono" }, text);
+}
+
 /** A button that cannot be pressed again while what it started goes on. */
 export function button(label, act, { kind = "", key = null, describe = null } = {}) {
   const node = el("button", { type: "button", class: kind, "data-key": key, "aria-label": describe }, label);

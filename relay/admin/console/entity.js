@@ -1,7 +1,7 @@
 // One entity: its last known state, everything that was told of it, and why there was nothing more.
 
 import { get, v1 } from "./api.js";
-import { badge, el, facts, heading, href, link, long } from "./dom.js";
+import { badge, el, facts, heading, href, link, none, whole } from "./dom.js";
 import { KINDS } from "./deliveries.js";
 import { step } from "./events.js";
 import { count, when } from "./format.js";
@@ -10,9 +10,9 @@ import { empty, paged, part, section } from "./parts.js";
 const COLUMNS = [
   { title: "No.", kind: "number", cell: (one) => one.data.sequence },
   { title: "Seen", cell: (one) => when(one.timestamp) },
-  { title: "Event", cell: (one) => link(["events", one.data.event_id], one.type) },
+  { title: "Event", kind: "subject", cell: (one) => link(["events", one.data.event_id], one.type) },
   { title: "Transition", cell: (one) => step(one.data.transition) },
-  { title: "Deliveries", cell: (one) => (one.deliveries.length ? one.deliveries.map(outcome) : "nobody's") },
+  { title: "Deliveries", cell: (one) => outcomes(one) },
 ];
 
 export async function entityView(ctx, source, id) {
@@ -31,7 +31,7 @@ export async function entityView(ctx, source, id) {
   return {
     title: `${source} ${id}`,
     content: [
-      heading(1, first.entity.kind === "session" ? "Session" : "Lab instance", long(id)),
+      heading(1, first.entity.kind === "session" ? "Session" : "Lab instance", whole(id)),
       facts([["Source", link(["sources", source], source)], ...known(first.state)]),
       section("Timeline", timeline, el("a", { href: href(["events"], { entity_id: id, source }) }, "Follow it")),
       section("Why there was nothing more", reasons(ctx, path)),
@@ -45,8 +45,13 @@ function known(state) {
     ["Status", [badge(state.status, "idle"), state.open ? " still open" : " ended"]],
     ["Events so far", count(state.sequence)],
     ["Seen like this", when(state.seen_at)],
-    ...Object.entries(state.fields).map(([name, value]) => [name, value === null ? null : JSON.stringify(value)]),
+    ...Object.entries(state.fields).map(([name, value]) => [name, stated(value)]),
   ];
+}
+
+function stated(value) {
+  if (value === null) return null;
+  return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
 
 /** GET /v1/entities/{source}/{id}/explain. */
@@ -64,7 +69,12 @@ function reasons(ctx, path) {
   });
 }
 
-function outcome(one) {
-  const to = { href: href(["deliveries", one.id]), title: one.subscriber_id };
-  return [el("a", to, badge(one.status, KINDS[one.status] ?? "idle")), " "];
+/** How many deliveries came to what; which ones, the event says. */
+function outcomes(one) {
+  if (!one.deliveries.length) return one.data.erased ? none("erased") : "nobody's";
+  const counts = {};
+  for (const { status } of one.deliveries) counts[status] = (counts[status] ?? 0) + 1;
+  const told = Object.entries(KINDS).filter(([status]) => counts[status]);
+  const badges = told.map(([status, kind]) => [badge(`${count(counts[status])} ${status}`, kind), " "]);
+  return el("a", { class: "plain", href: href(["events", one.data.event_id]) }, badges);
 }

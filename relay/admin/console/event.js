@@ -2,7 +2,7 @@
 
 import { get, v1 } from "./api.js";
 import { explained } from "./explain.js";
-import { badge, block, el, facts, heading, link, long, none } from "./dom.js";
+import { badge, block, el, facts, heading, link, none, whole } from "./dom.js";
 import { step } from "./events.js";
 import { when } from "./format.js";
 import { section } from "./parts.js";
@@ -15,8 +15,8 @@ export async function eventView(ctx, id) {
     content: [
       heading(1, event.type, data.backfill ? badge("seen while catching up", "idle") : null),
       facts([
-        ["Event", long(id)],
-        ["Entity", [long(data.entity.id, ["entities", data.source, data.entity.id]), ` (${data.entity.kind})`]],
+        ["Event", whole(id)],
+        ["Entity", [whole(data.entity.id, ["entities", data.source, data.entity.id]), ` (${data.entity.kind})`]],
         ["Source", data.source === "relay" ? "relay" : link(["sources", data.source], data.source)],
         ["Transition", step(data.transition)],
         ["Seen", when(data.observed.at)],

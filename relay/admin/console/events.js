@@ -1,18 +1,19 @@
 // The live stream of transitions, newest first, with filters, and a pause that loses nothing.
 
-import { all, get, post } from "./api.js";
-import { button, el, fill, heading, href, link, long } from "./dom.js";
+import { all, get, preview } from "./api.js";
+import { badge, button, el, fill, heading, href, link, long, none } from "./dom.js";
 import { count, when } from "./format.js";
 import { choice, text } from "./forms.js";
 import { empty, part, table } from "./parts.js";
 import { follow } from "./stream.js";
+import { trouble } from "./words.js";
 
 const KEPT = 500;
 const BEGIN_WITH = 50;
 
 const COLUMNS = [
   { title: "Seen", cell: (one) => when(one.timestamp ?? one.logged_at, { short: true }) },
-  { title: "Type", cell: (one) => link(["events", said(one).event_id], one.type) },
+  { title: "Type", kind: "subject", cell: (one) => link(["events", said(one).event_id], one.type) },
   { title: "Entity", cell: (one) => long(said(one).entity.id, ["entities", said(one).source, said(one).entity.id]) },
   { title: "Transition", cell: (one) => step(said(one).transition) },
   { title: "Source", cell: (one) => said(one).source },
@@ -28,9 +29,10 @@ function said(one) {
   return one.data ?? one;
 }
 
-/** `Incomplete → Complete`. */
-export function step({ from, to }) {
-  return `${from ?? "–"} → ${to ?? "–"}`;
+/** `Incomplete → Complete`; of an event whose learner was erased nothing is left to tell. */
+export function step(transition) {
+  if (!transition) return none("erased");
+  return `${transition.from ?? "–"} → ${transition.to ?? "–"}`;
 }
 
 /** Follow the feed as long as the view is shown, or until `signal` ends; `state` says how it goes. */
@@ -51,6 +53,7 @@ function tell(state, kind, words) {
 
 export async function eventList(ctx) {
   const { event_type, source, entity_id } = ctx.query;
+  const sources = await all("/v1/sources", ctx.signal);
   const wanted = { event_type, source, entity_id };
   const shown = eventTable([], "Events, the latest first");
   const state = el("span", { role: "status", class: "badge idle" });
@@ -89,16 +92,26 @@ export async function eventList(ctx) {
   });
   hold.hidden = true;
   const beginning = part(ctx, async () => {
-    const begun = await recent(wanted, ctx.signal);
+    const begun = await recent(wanted, ctx.signal).catch(refused);
     place.after = placeOf(begun);
     if (begun.length) take(begun);
-    else fill(list, nothing(wanted));
+    else fill(list, nothing(wanted, sources));
     resume();
   });
   return {
     title: "Events",
-    content: [heading(1, "Events", state, hold), await filters(ctx, wanted), beginning, list, told],
+    content: [heading(1, "Events", state, hold), await filters(ctx, wanted, sources), beginning, list, told],
   };
+}
+
+/** A filter that is not accepted, in words for who has typed it. */
+function refused(error) {
+  if (error.status !== 422) throw error;
+  throw Object.assign(error, {
+    title: "This filter cannot be used",
+    detail: `Event type: ${error.errors.map((one) => one.detail).join("; ")}.`,
+    errors: [],
+  });
 }
 
 /** The place of the last of these, or null: from now on. */
@@ -113,21 +126,14 @@ export async function recent({ event_type, source, entity_id }, signal) {
     return page.data;
   }
   const filter = source ? { sources: [source] } : {};
-  try {
-    const seen = await post(
-      "/v1/subscribers/preview",
-      { event_types: [event_type || "*"], filter, last: 1000 },
-      { signal },
-    );
-    return seen.events.slice(0, BEGIN_WITH).reverse();
-  } catch (error) {
-    if (error.status === 404 || error.status === 405) return [];
-    throw error;
-  }
+  const seen = await preview({ event_types: [event_type || "*"], filter, last: 1000 }, signal);
+  return seen.events.slice(0, BEGIN_WITH).reverse();
 }
 
-function nothing(wanted) {
+function nothing(wanted, sources) {
   const filtered = Object.values(wanted).some(Boolean);
+  const silent = sources.filter((one) => one.error && [one.name, undefined, ""].includes(wanted.source));
+  if (silent.length) return empty("No event was seen yet, and not every source can be read:", silent.map(unreadable));
   return empty(
     filtered ? "No event fits these filters yet." : "No event was seen yet.",
     el(
@@ -141,8 +147,13 @@ function nothing(wanted) {
   );
 }
 
-async function filters(ctx, wanted) {
-  const [types, sources] = await Promise.all([all("/v1/event-types", ctx.signal), all("/v1/sources", ctx.signal)]);
+function unreadable(one) {
+  const said = `: ${trouble(one.error.reason)} (${one.error.detail}), since `;
+  return el("p", {}, badge(one.status, "bad"), " ", link(["sources", one.name], one.name), said, when(one.error.since));
+}
+
+async function filters(ctx, wanted, sources) {
+  const types = await all("/v1/event-types", ctx.signal);
   const type = text(wanted.event_type ?? "", {
     list: "event-types",
     placeholder: "lab.* or session.completed",

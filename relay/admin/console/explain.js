@@ -2,14 +2,17 @@
 
 import { get, v1 } from "./api.js";
 import { badge, el, facts, href, long, none } from "./dom.js";
+import { wait } from "./delivery.js";
 import { status } from "./deliveries.js";
-import { seconds, since } from "./format.js";
+import { seconds } from "./format.js";
 import { empty, paged, part, section, table } from "./parts.js";
+import { namesOf, roster } from "./roster.js";
 
 const COLUMNS = [
   {
     title: "Subscriber",
-    cell: (one) => long(one.description || one.subscriber_id, ["subscribers", one.subscriber_id], ""),
+    kind: "subject",
+    cell: (one) => long(one.name, ["subscribers", one.subscriber_id], ""),
   },
   { title: "Delivery", cell: (one) => outcome(one) },
   { title: "Why", cell: (one) => reasons(one) },
@@ -42,11 +45,17 @@ export function explained(ctx, id) {
     });
     return asked;
   }
+  const names = roster(ctx.signal).then(({ items }) => namesOf(items));
+  names.catch(() => {}); // it is awaited by the list, which tells of it
   const why = part(ctx, async () => seen(await first()));
   const who = paged(ctx, {
     columns: COLUMNS,
     caption: "Subscribers and this event",
-    read: (cursor) => (cursor ? get(path, { cursor }, ctx.signal) : first()),
+    read: async (cursor) => {
+      const [page, known] = await Promise.all([cursor ? get(path, { cursor }, ctx.signal) : first(), names]);
+      const data = page.data.map((one) => ({ ...one, name: known[one.subscriber_id] ?? one.subscriber_id }));
+      return { ...page, data };
+    },
     nothing: () => empty("Nobody is subscribed."),
   });
   return [section("Subscribers", who), section("How it was seen", why)];
@@ -73,9 +82,7 @@ function outcome(one) {
 
 function reasons(one) {
   if (one.waits.length) {
-    return one.waits.map((wait) =>
-      el("div", {}, wait.detail, new Date(wait.until) > new Date() ? [", ", since(wait.until)] : null),
-    );
+    return one.waits.map(wait);
   }
   if (!one.refused_by) return one.delivery ? none() : one.detail;
   const { condition, allowed, value } = one.refused_by;

@@ -4,6 +4,7 @@ import { get } from "./api.js";
 import { el } from "./dom.js";
 import { count, counted, milliseconds, share } from "./format.js";
 import { plot } from "./plot.js";
+import { outcomeName } from "./words.js";
 
 /** Label, seconds shown, seconds of one step. */
 export const SPANS = {
@@ -143,7 +144,7 @@ function failures(steps) {
               el(
                 "tr",
                 {},
-                el("th", { scope: "row" }, outcome),
+                el("th", { scope: "row" }, outcomeName(outcome)),
                 el("td", { class: "number" }, count(number)),
                 el("td", { class: "number" }, share(number, all)),
               ),

@@ -2,9 +2,13 @@
 
 import { el, fill } from "./dom.js";
 import { problemBox } from "./parts.js";
+import { cut } from "./words.js";
 
-/** A labelled field. `pointer` is where the API's problems name it (`/filter/from`). */
-export function field({ label, pointer, hint = "", control, wide = false }) {
+/**
+ * A labelled field. `pointer` is where the API's problems name it (`/filter/from`), `each` is what one of its values is
+ * called (`line`). What was said against a field goes as soon as it is changed.
+ */
+export function field({ label, pointer, hint = "", control, wide = false, each = "" }) {
   const id = `field${pointer.replace(/[^a-z0-9_]+/gi, "-")}`;
   control.id = id;
   control.setAttribute("aria-describedby", `${id}-hint ${id}-problem`);
@@ -17,6 +21,13 @@ export function field({ label, pointer, hint = "", control, wide = false }) {
     el("p", { id: `${id}-problem`, class: "problem" }),
   );
   node.dataset.pointer = pointer;
+  node.dataset.each = each;
+  control.addEventListener("input", () => {
+    control.removeAttribute("aria-invalid");
+    fill(node.querySelector(".problem"));
+    const form = node.closest("form");
+    if (form && !form.querySelector("[aria-invalid]")) form.querySelector("[data-marked]")?.replaceChildren();
+  });
   return node;
 }
 
@@ -43,10 +54,19 @@ export function choice(choices, value, attributes = {}) {
   );
 }
 
-/** What stands in a control, line by line, without empty ones. */
+/** What stands in a control, line by line, without empty ones. A comma is part of a value. */
 export function listed(control) {
-  return control.value
-    .split(/[\n,]/)
+  return parts(control.value, "\n");
+}
+
+/** What stands in a control of one line, with commas in between. */
+export function byComma(control) {
+  return parts(control.value, ",");
+}
+
+function parts(text, between) {
+  return text
+    .split(between)
     .map((one) => one.trim())
     .filter(Boolean);
 }
@@ -72,13 +92,14 @@ export function showProblem(form, place, error) {
     }
     const control = owner.querySelector("input, textarea, select");
     const said = owner.querySelector(".problem");
-    const where = one.pointer.slice(owner.dataset.pointer.length + 1);
+    const where = within(owner, control, one.pointer.slice(owner.dataset.pointer.length + 1));
     fill(said, said.textContent ? `${said.textContent}; ` : "", where ? `${where}: ${one.detail}` : one.detail);
     control.setAttribute("aria-invalid", "true");
     owner.closest("details")?.setAttribute("open", "");
     first ??= control;
   }
   const named = (error.errors ?? []).length - elsewhere.length;
+  place.toggleAttribute("data-marked", named > 0 && !elsewhere.length);
   fill(
     place,
     problemBox({
@@ -88,6 +109,15 @@ export function showProblem(form, place, error) {
     }),
   );
   (first ?? place).focus();
+}
+
+/** Which of a field's values is meant, counted as people count: `line 2 (lab.complet)`. */
+function within(owner, control, where) {
+  if (!owner.dataset.each || !/^\d+$/.test(where)) return where;
+  const { each } = owner.dataset;
+  const values = control.value.split(each === "line" ? "\n" : ",");
+  const at = [...values.keys()].filter((one) => values[one].trim())[Number(where)];
+  return at === undefined ? `${each} ${Number(where) + 1}` : `${each} ${at + 1} (${cut(values[at].trim())})`;
 }
 
 /** Forget the last problem. */

@@ -1,26 +1,29 @@
 // The overview: how fresh the sources are, how deliveries go, what happens right now.
 
-import { all, get } from "./api.js";
-import { badge, el, fill, heading, href, link } from "./dom.js";
+import { all } from "./api.js";
+import { badge, el, fill, heading, href, link, long } from "./dom.js";
 import { eventTable, live, placeOf, recent } from "./events.js";
 import { SPANS, figures, statistics, tiles } from "./figures.js";
-import { counted } from "./format.js";
+import { count, counted } from "./format.js";
 import { empty, part, section } from "./parts.js";
+import { STATES, nameOf, roster, tally } from "./roster.js";
 import { sourceTable } from "./sources.js";
 import { firstSubscriber } from "./subscribers.js";
 
 const SHOWN = 8;
+const NAMED = 3;
+const KINDS = { failing: "bad", disabled: "warn" };
 
 export function overview(ctx) {
   const span = SPANS[ctx.query.span] ? ctx.query.span : "1h";
   const sources = part(ctx, async () => sourceTable(await all("/v1/sources", ctx.signal)));
-  const subscribers = part(ctx, async () => trouble((await get("/v1/subscribers", { limit: 250 }, ctx.signal)).data));
+  const subscribers = part(ctx, async () => trouble(await roster(ctx.signal)));
   const numbers = part(ctx, async () => {
     const read = await statistics(span, ctx.signal);
     return [tiles(read), figures(read)];
   });
   ctx.every(5000, sources.refresh);
-  ctx.every(10_000, subscribers.refresh);
+  ctx.every(20_000, subscribers.refresh);
   ctx.every(span === "1h" ? 15_000 : 120_000, numbers.refresh);
   const state = el("span", { role: "status", class: "badge idle" });
   return {
@@ -60,23 +63,34 @@ function spanLinks(span) {
 }
 
 /** Who needs attention; or, at the beginning, what to do first. */
-function trouble(subscribers) {
-  if (!subscribers.length) return firstSubscriber();
-  const ailing = subscribers.filter((one) => one.state.status === "failing");
-  const off = subscribers.filter((one) => one.state.status === "disabled");
-  if (!ailing.length && !off.length) {
-    return el(
-      "p",
-      { class: "muted" },
-      `${counted(subscribers.length, "subscriber")}, none of them told of as failing.`,
-    );
-  }
-  const names = (some) =>
-    some.slice(0, 3).map((one, at) => [at ? ", " : " ", link(["subscribers", one.id], one.description || one.url)]);
+function trouble({ items, complete }) {
+  if (!items.length) return firstSubscriber();
+  const counts = tally(items);
+  const all = counted(items.length, "subscriber");
+  const ailing = STATES.filter((state) => KINDS[state] && counts[state]);
+  const from = complete ? "" : ` (the first ${count(items.length)} that were registered; there are more)`;
+  if (!ailing.length) return el("p", { class: "muted" }, `${all}, none of them failing or disabled${from}.`);
+  return el("div", { class: "attention" }, [
+    ...ailing.map((state) =>
+      line(
+        state,
+        items.filter((one) => one.state.status === state),
+      ),
+    ),
+    el("p", { class: "muted" }, link(["subscribers"], `All ${all}`), from),
+  ]);
+}
+
+/** How many are in a state, the first of them by name, and a way to the others. */
+function line(state, some) {
+  const named = some.slice(0, NAMED).map((one) => [" ", long(nameOf(one), ["subscribers", one.id], "")]);
+  const rest = some.length - NAMED;
+  const others = el("a", { href: href(["subscribers"], { state }) }, `and ${count(rest)} more`);
   return el(
     "p",
-    {},
-    ailing.length ? [badge(`${ailing.length} failing`, "bad"), names(ailing), " "] : null,
-    off.length ? [badge(`${off.length} disabled`, "warn"), names(off)] : null,
+    { class: "names" },
+    badge(`${count(some.length)} ${state}`, KINDS[state]),
+    named,
+    rest > 0 ? others : null,
   );
 }

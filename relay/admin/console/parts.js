@@ -2,15 +2,20 @@
 
 import { button, el, fill, heading } from "./dom.js";
 import { count } from "./format.js";
+import { settle } from "./morph.js";
+import { named } from "./words.js";
 
 /** What went wrong, and the way out. */
 export function problemBox(error, again = null) {
-  const fields = (error.errors ?? []).map((one) => el("li", {}, el("code", {}, one.pointer || "/"), " ", one.detail));
+  const fields = (error.errors ?? []).map((one) => {
+    const name = named(one.pointer);
+    return el("li", {}, name ? [el("strong", {}, name), ": "] : null, one.detail);
+  });
   return el(
     "div",
     { class: "problem-box", role: "alert" },
     el("strong", {}, error.title ?? "The console has made a mistake"),
-    el("p", {}, error.detail ?? String(error)),
+    fields.length ? null : el("p", {}, error.detail ?? String(error)),
     fields.length ? el("ul", {}, fields) : null,
     again ? button("Try again", again, { kind: "small" }) : null,
   );
@@ -29,45 +34,48 @@ export function section(title, content, ...beside) {
   return el("section", { "aria-labelledby": id }, head, content);
 }
 
-/** A part that `loader` makes; `refresh` makes it again, and leaves what stands there if that fails. */
-export function part(ctx, loader) {
+const old = new Set();
+
+/** One line at the top of the view, for all its parts that could not be refreshed. */
+function tellOld(node, error = null) {
+  if (error) old.add(node);
+  else old.delete(node);
+  for (const one of old) if (!one.isConnected) old.delete(one);
+  const main = document.querySelector("main");
+  const shown = main?.querySelector(":scope > .stale");
+  if (!old.size) return shown?.remove();
+  if (!error) return null;
+  const words = `Not refreshed: ${error.title ?? error}. What is shown may be old.`;
+  if (shown) return shown.textContent === words ? null : fill(shown, words);
+  return main?.prepend(el("p", { class: "stale", role: "status" }, words));
+}
+
+/**
+ * A part that `loader` makes; `refresh` makes it again, and leaves what stands there if that fails. What is shown is
+ * changed where it differs; with `anew` it is replaced, for content that goes on by itself.
+ */
+export function part(ctx, loader, { anew = false } = {}) {
   const node = el("div", { class: "part", "aria-busy": "true" }, el("p", { class: "muted" }, "Loading…"));
   let loaded = false;
   async function refresh() {
     try {
       const content = await loader();
       if (ctx.signal.aborted) return;
-      keepFocus(node, () => fill(node, content));
+      if (loaded && !anew) settle(node, [...fill(el("div"), content).childNodes]);
+      else fill(node, content);
       loaded = true;
+      tellOld(node);
     } catch (error) {
       if (ctx.signal.aborted || error.name === "AbortError") return;
       if (!(error.status >= 0)) console.error(error);
       if (!loaded) fill(node, problemBox(error, refresh));
-      else stale(node, error);
+      else tellOld(node, error);
     }
     node.removeAttribute("aria-busy");
   }
   node.refresh = refresh;
   refresh();
   return node;
-}
-
-function stale(node, error) {
-  const note = el(
-    "p",
-    { class: "stale", role: "status" },
-    `Not refreshed: ${error.title}. What is shown may be old.`,
-  );
-  const first = node.firstElementChild;
-  if (first?.classList.contains("stale")) first.replaceWith(note);
-  else node.prepend(note);
-}
-
-/** Run `act`, which replaces what is in `node`, so that the focus stays on the control with the same key. */
-function keepFocus(node, act) {
-  const key = node.contains(document.activeElement) ? document.activeElement.dataset.key : null;
-  act();
-  if (key) node.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus({ preventScroll: true });
 }
 
 /** A table. `columns`: {title, cell, kind}; on a narrow screen each row becomes a card with the titles in it. */
@@ -108,16 +116,22 @@ function row(columns, item) {
   );
 }
 
-/** A list that reads its pages one after the other. `read(cursor)` answers a page, `nothing()` says what to do. */
-export function paged(ctx, { columns, caption, read, nothing }) {
-  return part(ctx, async () => {
+/**
+ * A list that reads its pages one after the other. `read(cursor)` answers a page, `nothing()` says what to do;
+ * `loaded(rows)` is told how many rows there are.
+ */
+export function paged(ctx, { columns, caption, read, nothing, loaded = () => {} }) {
+  async function first() {
     let page = await read(null);
+    while (!page.data.length && page.next_cursor) page = await read(page.next_cursor); // an empty page is not the end
+    loaded(page.data.length);
     const shown = table(columns, page.data, caption);
     const told = el("p", { class: "muted", role: "status" });
     const more = button("Show more", async () => {
       try {
         const before = shown.rowsShown.length;
-        page = await read(page.next_cursor);
+        do page = await read(page.next_cursor);
+        while (!page.data.length && page.next_cursor);
         shown.add(page.data);
         tell();
         const next = shown.rowsShown[before]?.querySelector("a, button");
@@ -133,7 +147,7 @@ export function paged(ctx, { columns, caption, read, nothing }) {
       more.hidden = !page.next_cursor;
     }
     tell();
-    if (!page.data.length && !page.next_cursor) return nothing();
-    return [shown, foot];
-  });
+    return page.data.length ? [shown, foot] : nothing();
+  }
+  return part(ctx, first, { anew: true });
 }

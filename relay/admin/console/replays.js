@@ -4,7 +4,7 @@ import { call, get, post, v1 } from "./api.js";
 import { badge, button, el, fill } from "./dom.js";
 import { attempt, confirm } from "./dialogs.js";
 import { count, counted, when } from "./format.js";
-import { choice, clearProblems, field, listed, showProblem, text } from "./forms.js";
+import { choice, clearProblems, byComma, field, showProblem, text } from "./forms.js";
 import { part, table } from "./parts.js";
 
 const KINDS = { running: "idle", done: "good", cancelled: "warn", failed: "bad" };
@@ -95,7 +95,7 @@ function replayForm(id, list) {
       field({ label: "Since", pointer: "/since", control: since, hint: "When events entered the log, local time." }),
       field({ label: "Until", pointer: "/until", control: until, hint: "Empty: up to now." }),
       field({ label: "Only", pointer: "/only", control: only }),
-      field({ label: "Event types", pointer: "/event_types", control: types, hint: "With commas." }),
+      field({ label: "Event types", pointer: "/event_types", control: types, hint: "With commas.", each: "type" }),
     ),
     el("div", { class: "actions" }, el("button", { class: "primary" }, "Replay")),
   );
@@ -104,7 +104,7 @@ function replayForm(id, list) {
     clearProblems(form, trouble);
     const body = { since: instant(since), only: only.value };
     if (until.value) body.until = instant(until);
-    if (listed(types).length) body.event_types = listed(types);
+    if (byComma(types).length) body.event_types = byComma(types);
     try {
       const begun = await post(v1("subscribers", id, "replay"), body);
       fill(
@@ -128,13 +128,13 @@ function reconcile(id) {
     confirm({
       title: "Reconcile this subscriber?",
       text:
-        "For every entity, only the latest event that it has not acknowledged is sent: " +
-        "it gets up to date without the steps in between.",
+        "For every entity, only the latest event that it has not acknowledged is sent, also from before it was " +
+        "registered: it gets up to date without the steps in between.",
       action: "Reconcile",
       act: () =>
         attempt(
           () => post(v1("subscribers", id, "reconcile")),
-          (done) => `${counted(done.count, "event")} sent again.`,
+          (done) => `${counted(done.entities, "entity", "entities")} looked at, ${counted(done.sent, "event")} sent.`,
         ),
     }),
   );

@@ -5,12 +5,14 @@ import { badge, button, el, facts, heading, href, link, long, none } from "./dom
 import { attempt } from "./dialogs.js";
 import { count, counted, seconds, since, when } from "./format.js";
 import { empty, part, section, table } from "./parts.js";
+import { trouble } from "./words.js";
 
 const KINDS = { ok: "good", failing: "warn", degraded: "bad", pending: "idle" };
 
 const COLUMNS = [
   {
     title: "Source",
+    kind: "subject",
     cell: (one) => [
       link(["sources", one.name], one.name),
       one.kind === one.name ? null : el("span", { class: "muted" }, ` ${one.kind}`),
@@ -53,7 +55,7 @@ function health(one) {
     one.freshness === "stale" ? [badge("stale", "bad"), " "] : null,
     badge(one.status, KINDS[one.status] ?? "idle"),
     one.held_back ? [" ", badge("held back", "warn")] : null,
-    one.error ? el("span", { class: "muted" }, ` ${one.error.reason ?? ""}`) : null,
+    one.error ? el("span", { class: "muted" }, ` ${trouble(one.error.reason)}`) : null,
   ];
 }
 
@@ -137,7 +139,7 @@ function quarantine(one) {
 
 function failure(error) {
   return [
-    ["Reason", error.reason],
+    ["Reason", trouble(error.reason)],
     ["Detail", error.detail],
     ["Since", when(error.since)],
   ];

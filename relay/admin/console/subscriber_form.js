@@ -1,9 +1,10 @@
 // Registering and editing a subscriber, with a preview of what its filter would have let through.
 
-import { call, get, newKey, post, v1 } from "./api.js";
-import { button, el, fill, heading, href, link } from "./dom.js";
+import { call, get, newKey, post, preview as previewed, v1 } from "./api.js";
+import { button, el, fill, heading, href } from "./dom.js";
+import { drop, keepDraft } from "./drafts.js";
 import { note, showSecret } from "./dialogs.js";
-import { clearProblems, choice, field, lines, listed, numbered, showProblem, text } from "./forms.js";
+import { byComma, clearProblems, choice, field, lines, listed, numbered, showProblem, text } from "./forms.js";
 import { previewOf } from "./preview.js";
 
 const FILTERS = [
@@ -31,10 +32,10 @@ const BLANK = {
   include_pii: false,
 };
 
-export async function subscriberNew() {
+export async function subscriberNew(ctx) {
   let key = newKey();
   let answered = true;
-  return view("Register a subscriber", BLANK, ["subscribers"], "Register", async (body) => {
+  return view(ctx, "Register a subscriber", BLANK, ["subscribers"], "Register", async (body) => {
     if (answered) key = newKey(); // a repeat of a request that was not answered must not register twice
     answered = false;
     const made = await post("/v1/subscribers", body, { key }).catch((error) => {
@@ -49,9 +50,9 @@ export async function subscriberNew() {
 
 export async function subscriberEdit(ctx, id) {
   const old = await get(v1("subscribers", id), null, ctx.signal);
-  return view("Edit a subscriber", old, ["subscribers", id], "Save", async (body) => {
+  return view(ctx, "Edit a subscriber", old, ["subscribers", id], "Save", async (body) => {
     const changed = await call("PATCH", v1("subscribers", id), {
-      body,
+      body: changes(old, body),
       headers: { "Content-Type": "application/merge-patch+json" },
     });
     if (changed.secret) await showSecret(changed.secret, "Its new secret");
@@ -60,16 +61,26 @@ export async function subscriberEdit(ctx, id) {
   });
 }
 
-function view(title, one, back, action, save) {
+/** What differs, as a merge patch: what nobody has touched is not sent, and a header that was taken out is null. */
+function changes(old, body) {
+  const gone = Object.keys(old.headers).filter((name) => !(name in body.headers));
+  const headers = { ...Object.fromEntries(gone.map((name) => [name, null])), ...body.headers };
+  const same = (name) => JSON.stringify(body[name]) === JSON.stringify(old[name]);
+  return Object.fromEntries(Object.entries({ ...body, headers }).filter(([name]) => !same(name)));
+}
+
+function view(ctx, title, one, back, action, save) {
   const c = controls(one);
   const trouble = el("div", { tabindex: -1 });
   const seen = el("div", { class: "preview", "aria-live": "polite" });
   const submit = el("button", { class: "primary" }, action);
+  const name = href(back);
+  const cancel = el("a", { href: name, onclick: () => drop(name) }, "Cancel");
   const preview = button("Preview", async () => {
     clearProblems(form, trouble);
     try {
       const { event_types, filter } = body(c);
-      fill(seen, previewOf(await post("/v1/subscribers/preview", { event_types, filter, last: 1000 })));
+      fill(seen, previewOf(await previewed({ event_types, filter, last: 1000 })));
     } catch (error) {
       showProblem(form, trouble, error);
     }
@@ -79,21 +90,23 @@ function view(title, one, back, action, save) {
     { class: "panel form", novalidate: true },
     trouble,
     fields(c),
-    el("div", { class: "actions" }, link(back, "Cancel"), preview, submit),
+    el("div", { class: "actions" }, cancel, preview, submit),
     seen,
   );
+  const draft = keepDraft(ctx, name, form);
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     submit.disabled = true;
     try {
       await save(body(c));
+      drop(name);
     } catch (error) {
       showProblem(form, trouble, error);
     } finally {
       submit.disabled = false;
     }
   });
-  return { title, content: [heading(1, title), form] };
+  return { title, content: [heading(1, title), draft, form] };
 }
 
 function controls(one) {
@@ -140,13 +153,16 @@ function controls(one) {
 }
 
 function fields(c) {
-  const one = (name, label, hint = "", wide = false) =>
-    field({ label, hint, wide, pointer: `/${name}`, control: c[name] });
+  const one = (name, label, hint = "", { wide = false, each = "" } = {}) =>
+    field({ label, hint, wide, each, pointer: `/${name}`, control: c[name] });
   const chosen = FILTERS.some(([name]) => c.filter[name].value);
   return [
-    one("url", "URL", "Webhooks are posted to it.", true),
-    one("description", "Description", "For people.", true),
-    one("event_types", "Event types", "One a line: exact, or with a star (lab.*, *.completed, *).", true),
+    one("url", "URL", "Webhooks are posted to it.", { wide: true }),
+    one("description", "Description", "For people.", { wide: true }),
+    one("event_types", "Event types", "One a line: exact, or with a star (lab.*, *.completed, *).", {
+      wide: true,
+      each: "line",
+    }),
     el(
       "details",
       { class: "wide", open: chosen },
@@ -155,7 +171,9 @@ function fields(c) {
       el(
         "div",
         { class: "fields" },
-        FILTERS.map(([name, label]) => field({ label, pointer: `/filter/${name}`, control: c.filter[name] })),
+        FILTERS.map(([name, label]) =>
+          field({ label, pointer: `/filter/${name}`, control: c.filter[name], each: "line" }),
+        ),
       ),
     ),
     el(
@@ -175,8 +193,9 @@ function fields(c) {
           "retry_schedule_s",
           "Retries after",
           "Seconds after each failed attempt, with commas; empty: the relay's own.",
+          { each: "value" },
         ),
-        one("headers", "Headers", "One a line: Name: value."),
+        one("headers", "Headers", "One a line: Name: value.", { each: "line" }),
         one("include_pii", "Send private fields", "IP address and geolocation."),
       ),
     ),
@@ -184,21 +203,13 @@ function fields(c) {
 }
 
 function body(c) {
-  const headers = c.headers.value
-    .split("\n")
-    .map((line) => line.trim())
-    .filter(Boolean)
-    .map((line) => {
-      const colon = line.indexOf(":");
-      return colon < 0 ? [line, ""] : [line.slice(0, colon).trim(), line.slice(colon + 1).trim()];
-    });
-  const retries = listed(c.retry_schedule_s).map((one) => (Number.isNaN(Number(one)) ? one : Number(one)));
+  const retries = byComma(c.retry_schedule_s).map((one) => (Number.isNaN(Number(one)) ? one : Number(one)));
   return {
     url: c.url.value.trim(),
     description: c.description.value,
     event_types: listed(c.event_types),
     filter: Object.fromEntries(FILTERS.map(([name]) => [name, listed(c.filter[name])])),
-    headers: Object.fromEntries(headers),
+    headers: headers(c.headers),
     format: c.format.value,
     signature: c.signature.value,
     ordering: c.ordering.value,
@@ -208,4 +219,17 @@ function body(c) {
     retry_schedule_s: retries.length ? retries : null,
     include_pii: c.include_pii.checked,
   };
+}
+
+/** `Name: value` line by line; throws what the API would say of a line that is none. */
+function headers(control) {
+  const given = listed(control).map((line) => [line, line.indexOf(":")]);
+  const names = given.map(([line, colon]) => line.slice(0, colon).trim().toLowerCase());
+  const errors = given.flatMap(([, colon], at) => {
+    const pointer = `/headers/${at}`;
+    if (colon < 1) return [{ pointer, detail: "write it as Name: value" }];
+    return names.indexOf(names[at]) < at ? [{ pointer, detail: "stands twice: case does not count" }] : [];
+  });
+  if (errors.length) throw Object.assign(new Error(), { title: "Not sent", detail: "", errors });
+  return Object.fromEntries(given.map(([line, colon]) => [line.slice(0, colon).trim(), line.slice(colon + 1).trim()]));
 }
