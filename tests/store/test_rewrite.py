@@ -117,6 +117,11 @@ async def test_two_erasures_at_a_time_undo_nothing_of_each_other(
     record: Record, redis_client: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One waits for the other, and then goes on from what that has left."""
+    writer = Rewrite(redis_client, KEY, flags=True)
+    await writer.begin()
+    with pytest.raises(MovedError):
+        await Rewrite(redis_client, KEY, flags=True).begin()
+    await writer.go_on("+", {})
     monkeypatch.setattr("relay.store.erasure.BUSY_S", 0.01)
     known = await record.places()
     one, other = Store(redis_client).erasure, Store(redis_client).erasure

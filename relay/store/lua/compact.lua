@@ -38,7 +38,6 @@ while left > 0 and not finished do
       if fields[k] == field and changed[place] then fields[k + 1] = changed[place] end
     end
     redis.call('XADD', copy, place, unpack(fields))
-    if at == '' then redis.call('PEXPIRE', copy, ttl) end
     at = place
   end
   left, finished = left - #chunk, #chunk < count
