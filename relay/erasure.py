@@ -17,8 +17,9 @@ Where a learner is, and what becomes of it:
 Not reached: what was sent before, the upstream itself (a new transition of the same learner there is told again, as new
 data), files of the server's replicas, backups.
 
-Invariant: the payloads go last. Whatever stops an erasure before, they are found again and everything is done again;
-each step is harmless to repeat. A learner nobody has heard of gives the same answer with zeros.
+Invariant: the payloads go last of all that is found by them. Whatever stops an erasure before, they are found again and
+everything is done again; what comes after them, every erasure does. Each step is harmless to repeat. A learner nobody
+has heard of gives the same answer with zeros.
 """
 
 import asyncio

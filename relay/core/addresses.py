@@ -23,7 +23,7 @@ Network = IPv4Network | IPv6Network
 
 MAX_URL_BYTES: Final = 2048
 EVERYWHERE: Final[tuple[Network, ...]] = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
-"""Allows any address: for commands whose user names a receiver of their own."""
+"""Allows any address: for what the operator names, a receiver of their own or a proxy, which may be private."""
 DEFAULT_PORTS: Final = {"https": 443, "http": 80}
 
 _REFUSED_V4: Final = tuple(

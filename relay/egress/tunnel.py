@@ -6,7 +6,6 @@ a host name, a port and ciphertext. What it cannot promise: which address a *nam
 it, so a name that leads into a private network must be refused there. Plain http is the proxy's to read.
 """
 
-import ipaddress
 import socket
 import ssl
 from collections.abc import Sequence
@@ -20,14 +19,12 @@ from aiohttp.tracing import Trace
 from multidict import CIMultiDict
 from yarl import URL
 
-from relay.core.addresses import Network, ProxyUrl
+from relay.core.addresses import EVERYWHERE, ProxyUrl
 from relay.egress.failures import ProxyFailedError, with_name
 from relay.egress.resolver import AddressBlockedError, GuardedResolver
 from relay.egress.stopwatch import Stopwatch
 from relay.egress.transport import GuardedConnector, Wire
 
-ANYWHERE: Final[tuple[Network, ...]] = (ipaddress.IPv4Network("0.0.0.0/0"), ipaddress.IPv6Network("::/0"))
-"""The operator configured the proxy, so it may live on a private address."""
 _MAX_ADDRESSES: Final = 256
 
 
@@ -36,7 +33,7 @@ class ProxyResolver(AbstractResolver):
 
     def __init__(self, proxy: ProxyUrl, resolver: AbstractResolver | None = None) -> None:
         self._proxy = proxy
-        self._resolver = resolver or GuardedResolver(ANYWHERE)
+        self._resolver = resolver or GuardedResolver(EVERYWHERE)
         # aiohttp does not ask a resolver for a literal; for a name this matches no socket address.
         self._addresses = {proxy.host}
 

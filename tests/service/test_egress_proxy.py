@@ -9,12 +9,12 @@ import pytest
 from aiohttp import ClientConnectorError, ClientRequest, ClientTimeout
 from yarl import URL
 
-from relay.core.addresses import parse_proxy
+from relay.core.addresses import EVERYWHERE, parse_proxy
 from relay.core.errors import ConfigError
 from relay.core.outcome import Outcome
 from relay.egress import GuardedResolver, Sender
 from relay.egress.resolver import AddressBlockedError, LookupFailedError
-from relay.egress.tunnel import ANYWHERE, ProxyConnector, ProxyResolver
+from relay.egress.tunnel import ProxyConnector, ProxyResolver
 from relay.settings import effective, load
 from tests.service.egress_rig import answers, certificate, proxying
 from tests.service.raw_server import LOOPBACK, OK, Behaviour, Peer, always, sender, serving, until
@@ -179,8 +179,8 @@ async def test_a_proxy_that_is_down_is_our_failure(scheme: str) -> None:
 async def test_a_proxy_whose_name_does_not_resolve_is_our_failure() -> None:
     """At once, or when the attempt's time is over."""
     gate = threading.Event()
-    unknown = GuardedResolver(ANYWHERE, lookup=lambda _: ())
-    hanging = GuardedResolver(ANYWHERE, lookup=lambda _: answers("127.0.0.1") if gate.wait(10) else ())
+    unknown = GuardedResolver(EVERYWHERE, lookup=lambda _: ())
+    hanging = GuardedResolver(EVERYWHERE, lookup=lambda _: answers("127.0.0.1") if gate.wait(10) else ())
     async with through("squid:3128", resolver=unknown) as one, through("squid:3128", resolver=hanging) as other:
         gone = await one.post("https://lms.example.org/", HEADERS, b"{}", timeout_s=5)
         late = await other.post("https://lms.example.org/", HEADERS, b"{}", timeout_s=0.05)
@@ -258,7 +258,7 @@ async def test_a_proxy_opens_no_url_that_is_refused_without_one(url: str) -> Non
 async def test_nothing_but_the_proxy_can_be_dialled() -> None:
     """Neither another name, another address nor another port, even if everything above were bypassed."""
     proxy = parse_proxy("http://squid.internal:3128")
-    resolver = ProxyResolver(proxy, GuardedResolver(ANYWHERE, lookup=lambda _: answers("127.0.0.1")))
+    resolver = ProxyResolver(proxy, GuardedResolver(EVERYWHERE, lookup=lambda _: answers("127.0.0.1")))
     with pytest.raises(AddressBlockedError, match="not the proxy's"):
         await resolver.resolve("lms.example.org", 443)
     with pytest.raises(AddressBlockedError, match="not the proxy's"):
@@ -294,12 +294,12 @@ async def test_a_subscribers_name_is_never_resolved_here() -> None:
 
     async with serving(shouting(b"HTTP/1.1 403 X\r\n\r\n")) as server:
         port = urlsplit(server.url).port
-        resolver = GuardedResolver(ANYWHERE, lookup=look_up)  # type: ignore[arg-type]
+        resolver = GuardedResolver(EVERYWHERE, lookup=look_up)  # type: ignore[arg-type]
         async with through(f"squid.internal:{port}", resolver=resolver) as client:
             await client.post("https://lms.example.org/", HEADERS, b"{}", timeout_s=5)
     assert asked == ["squid.internal"]
     with pytest.raises((AddressBlockedError, LookupFailedError)):
-        await GuardedResolver(ANYWHERE, lookup=lambda _: answers("fe80::1%lo")).resolve("squid.internal", 1)
+        await GuardedResolver(EVERYWHERE, lookup=lambda _: answers("fe80::1%lo")).resolve("squid.internal", 1)
 
 
 async def test_an_ipv6_subscriber_keeps_its_brackets() -> None:
