@@ -20,13 +20,14 @@ from relay.terminal import paint_for
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; whatever is wrong with its configuration is one line on stderr."""
+    """Run one command; whatever is wrong with its configuration is a line on stderr."""
     arguments = _parser().parse_args(argv)
     try:
         code: int = arguments.run(arguments)
         sys.stdout.flush()
     except RelayError as error:
-        print(f"relay: {error}", file=sys.stderr)
+        for line in str(error).splitlines():
+            print(f"relay: {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 0

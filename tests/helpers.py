@@ -24,7 +24,7 @@ Start = Callable[[Path], "subprocess.Popen[str]"]
 Predicate = Callable[[], object] | Callable[[], Awaitable[object]]
 
 
-async def wait_until(predicate: Predicate, timeout_s: float = 20.0, *, what: str = "") -> None:
+async def wait_until(predicate: Predicate, timeout_s: float = 5.0, *, what: str = "") -> None:
     """Return as soon as the predicate, synchronous or not, is true; fail after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while True:
@@ -78,7 +78,7 @@ class ValkeyProcess:
         """The process id."""
         return self._process.pid
 
-    def wait_ready(self, timeout_s: float = 20.0) -> None:
+    def wait_ready(self, timeout_s: float = 5.0) -> None:
         """Block until the server answers."""
         deadline = time.monotonic() + timeout_s
         while not self._answers():

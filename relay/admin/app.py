@@ -79,8 +79,8 @@ def admin_app(
     policy = Policy(normalise_url, [one.name for one in sources])
     feed, ledger = Feed(store.log, durable), Ledger(store, max_attempts)
     resources = (
-        Subscribers(store.registry, SigningKeys(keyring, clock, new_secret), clock, rng, policy),
-        Ping(store.registry, keyring, attempter, clock),
+        Subscribers(store.registry, store.pulses, SigningKeys(keyring, clock, new_secret), clock, rng, policy),
+        Ping(store.registry, store.pulses, keyring, attempter, clock),
         Sources(store, sources, clock),
         Streams(feed, tail),
         Events(feed),

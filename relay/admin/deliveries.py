@@ -1,14 +1,16 @@
 """Deliveries: what became of an event on its way to a subscriber, and making it again."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
 
 from aiohttp import web
 
 from relay.admin.attempt_walk import Budget
 from relay.admin.delivery_schema import (
-    WAITS,
     DeliveriesQuery,
-    DeliveryOut,
+    DeliveryInFull,
     DeliverySummary,
     RedeliveredCount,
     RedeliveredOut,
@@ -17,7 +19,7 @@ from relay.admin.delivery_schema import (
     shown_delivery,
     shown_in_full,
 )
-from relay.admin.ledger import Ledger
+from relay.admin.ledger import Found, Ledger
 from relay.admin.listing import Listing
 from relay.admin.pages import json_response, page_response
 from relay.admin.problems import not_found
@@ -25,6 +27,8 @@ from relay.admin.redelivery import Redelivery
 from relay.admin.requests import read_model, read_query
 from relay.admin.routes import Route
 from relay.admin.security import audit
+from relay.admin.waits import Waits
+from relay.core.log import Entry
 from relay.core.subscriber import Subscriber
 from relay.store import Store
 
@@ -54,14 +58,16 @@ class Deliveries:
                 body=RedeliverIn,
                 problems=(404,),
             ),
-            Route("GET", f"{path}/{{id}}", self._get, "Show a delivery with its attempts", {200: DeliveryOut}),
+            Route("GET", f"{path}/{{id}}", self._get, "Show a delivery with its attempts", {200: DeliveryInFull}),
             Route("POST", f"{path}/{{id}}/redeliver", self._redeliver, again, {202: RedeliveredOut}, problems=(410,)),
         )
 
     async def _list(self, request: web.Request) -> web.Response:
         query = read_query(request, DeliveriesQuery)
         found, following = await self._listing.page(query)
-        return page_response([shown_delivery(one) for one in found], query.following(following))
+        waits = await self._waits({one.subscriber_id for one in found if one.status == "pending"})
+        shown = [shown_delivery(waits.timed(one), waits.briefly(one)) for one in found]
+        return page_response(shown, query.following(following))
 
     async def _get(self, request: web.Request) -> web.Response:
         ids = parse_delivery_id(request.match_info["id"])
@@ -72,16 +78,29 @@ class Deliveries:
         found = await self._ledger.look_up(ids[0], entry, subscriber, Budget())
         if found is None:
             raise not_found("delivery")
-        return json_response(shown_in_full(found))
+        return json_response(await self._in_full(found, entry, subscriber))
 
     async def _redeliver(self, request: web.Request) -> web.Response:
         ids = parse_delivery_id(request.match_info["id"])
         if ids is None:
             raise not_found("delivery")
-        found, subscriber = await self._redelivery.one(*ids)
+        found, subscriber, entry = await self._redelivery.one(*ids)
         audit(request, "delivery.redeliver", request.match_info["id"])
-        note = WAITS if found.seen.status == "pending" and not subscriber.enabled else None
-        return json_response({**shown_in_full(found), "note": note}, 202)
+        waits = await Waits.of(self._store, [subscriber])
+        note = waits.note(subscriber) if found.seen.status == "pending" else None
+        return json_response({**await self._in_full(found, entry, subscriber), "note": note}, 202)
+
+    async def _waits(self, subscriber_ids: Iterable[str]) -> Waits:
+        """About these subscribers; those that were deleted meanwhile have none."""
+        known = [await self._store.registry.get(one) for one in sorted(subscriber_ids)]
+        return await Waits.of(self._store, [one for one in known if one is not None])
+
+    async def _in_full(self, found: Found, entry: Entry, subscriber: Subscriber | None) -> dict[str, Any]:
+        if subscriber is None:
+            return {**shown_in_full(found), "waits": []}
+        waits = await Waits.of(self._store, [subscriber])
+        told = await waits.explain(subscriber, entry, found)
+        return {**shown_in_full(replace(found, seen=waits.timed(found.seen))), "waits": told}
 
     async def _redeliver_many(self, request: web.Request) -> web.Response:
         wanted = await read_model(request, RedeliverIn)
@@ -99,7 +118,14 @@ class Deliveries:
             count = await self._redelivery.waiting(ids, only)
         else:
             count = await self._redelivery.delivered(ids, only)
-        return json_response({"count": count}, 202)
+        return json_response({"count": count, "note": await self._note(subscribers) if count else None}, 202)
+
+    async def _note(self, subscribers: Sequence[Subscriber]) -> str | None:
+        waits = await Waits.of(self._store, subscribers)
+        notes = Counter(note for one in subscribers if (note := waits.note(one)))
+        if len(subscribers) == 1 or not notes:
+            return next(iter(notes), None)
+        return f"{notes.total()} of the subscribers that this names rest or are disabled: what is theirs waits for them"
 
     async def _meant(self, subscriber_id: str | None) -> Sequence[Subscriber]:
         if subscriber_id is None:

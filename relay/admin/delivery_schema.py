@@ -11,12 +11,13 @@ from pydantic import ConfigDict, Field, model_validator
 
 from relay.admin.attempt_schema import AttemptOut, moment, shown_attempt
 from relay.admin.dead_letters import Conditions
-from relay.admin.examples import DELIVERY, DELIVERY_SUMMARY
+from relay.admin.examples import DELIVERY, DELIVERY_SUMMARY, WAIT
 from relay.admin.fields import Described, EventId, Instant, Moment, SubscriberId, example
 from relay.admin.ledger import Cause, DeliveryStatus, Found, Seen
 from relay.admin.pages import PageQuery
 from relay.admin.subscriber_schema import Pattern
 
+WaitReason = Literal["disabled", "no_replica", "resting", "retry", "due", "under_way", "queued", "entity"]
 _ID: Final = re.compile(r"dlv_([0-9A-Za-z]+)_([0-9a-z]+)")
 
 
@@ -96,9 +97,20 @@ class RedeliverIn(Described):
 class RedeliveredCount(Described):
     """How many deliveries were made due now."""
 
-    model_config = ConfigDict(json_schema_extra=example({"count": 12}))
+    model_config = ConfigDict(json_schema_extra=example({"count": 12, "note": None}))
 
     count: int
+    note: str | None
+    """Says so if subscribers that this names are disabled or rest: what is theirs waits for them."""
+
+
+class WaitOut(Described):
+    """Something that a pending delivery waits for, as far as the store knows."""
+
+    reason: WaitReason
+    detail: str
+    until: Moment | None
+    """When it ends, if that is known."""
 
 
 class DeliverySummary(Described):
@@ -118,6 +130,10 @@ class DeliverySummary(Described):
     """Number of the latest attempt; a redelivery counts from 1 again, a probe that was held does not count; null where
     their record has expired."""
     next_attempt_at: Moment | None
+    """Of a pending one; not before its subscriber's rest ends. Null: that is no matter of time, see `waits_for`."""
+    waits_for: WaitReason | None
+    """Of a pending one, what keeps it: it stands behind others (`queued`, `entity`), its time has not come (`retry`) or
+    has (`due`), or nothing goes to its subscriber just now (`resting`, `disabled`)."""
     cause: Cause | None
     """Of a dead letter: whose failure it is. `relay` if its proxy failed, the body was too large, or the event outlived
     its retention; null where the record has expired."""
@@ -141,10 +157,19 @@ class DeliveryOut(Described):
     cause: Cause | None
 
 
-class RedeliveredOut(DeliveryOut):
+class DeliveryInFull(DeliveryOut):
+    """A delivery with its attempts, oldest first, and what it waits for."""
+
+    model_config = ConfigDict(json_schema_extra=example({**DELIVERY, "waits": [WAIT]}))
+
+    waits: list[WaitOut]
+    """Of a pending one: all that it waits for."""
+
+
+class RedeliveredOut(DeliveryInFull):
     """A delivery that is made again."""
 
-    model_config = ConfigDict(json_schema_extra=example({**DELIVERY, "note": None}))
+    model_config = ConfigDict(json_schema_extra=example({**DELIVERY, "waits": [WAIT], "note": None}))
 
     note: str | None
     """Says so if it has to wait for its subscriber."""
@@ -161,8 +186,12 @@ def parse_delivery_id(text: str) -> tuple[str, str] | None:
     return None if match is None else (f"sub_{match[1]}", f"evt_{match[2]}")
 
 
-def shown_delivery(seen: Seen) -> dict[str, Any]:
+def shown_delivery(seen: Seen, waits_for: WaitReason | None) -> dict[str, Any]:
     """A delivery in a list."""
+    return {**_shown(seen), "waits_for": waits_for}
+
+
+def _shown(seen: Seen) -> dict[str, Any]:
     return {
         "id": delivery_id(seen.subscriber_id, seen.event_id) if seen.event_id else None,
         "event_id": seen.event_id,
@@ -181,4 +210,4 @@ def shown_in_full(found: Found) -> dict[str, Any]:
     history = found.history
     attempts = [shown_attempt(one) for one in (*history.former, *history.attempts)]
     complete = history.complete and history.former_complete
-    return {**shown_delivery(found.seen), "attempts": attempts, "attempts_complete": complete}
+    return {**_shown(found.seen), "attempts": attempts, "attempts_complete": complete}

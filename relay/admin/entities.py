@@ -26,6 +26,7 @@ from relay.admin.pages import json_response
 from relay.admin.problems import not_found
 from relay.admin.requests import read_query
 from relay.admin.routes import Route
+from relay.admin.waits import Waits
 from relay.core.log import START, Entry, Place
 from relay.core.rows import MAX_ID_LENGTH
 from relay.store import Store
@@ -86,7 +87,7 @@ class Entities:
     async def _told(self, entries: Sequence[Entry]) -> list[dict[str, Any]]:
         """Events with their deliveries: as many as can be looked up at a bounded cost, one at the least."""
         subscribers = sorted(await self._store.registry.all(), key=lambda one: one.id)
-        budget, looked_up = Budget(), 0
+        waits, budget, looked_up = await Waits.of(self._store, subscribers), Budget(), 0
         told: list[dict[str, Any]] = []
         for entry in entries:
             states = await self._ledger.states([(one.id, entry.place) for one in subscribers])
@@ -95,7 +96,8 @@ class Entities:
                 break
             looked_up += len(likely)
             deliveries = [await self._ledger.look_up(one.id, entry, one, budget) for one in likely]
-            told.append(shown_item(entry, [shown_delivery(one.seen) for one in deliveries if one is not None]))
+            seen = [one.seen for one in deliveries if one is not None]
+            told.append(shown_item(entry, [shown_delivery(waits.timed(one), waits.briefly(one)) for one in seen]))
         return told
 
 

@@ -46,13 +46,14 @@ SUBSCRIBER: Final[dict[str, Any]] = {
     "signature": "v1",
     "public_key": None,
     "previous_public_keys": [],
+    "previous_secrets": [],
     "ordering": "none",
     "max_in_flight": 16,
     "rate_per_s": None,
     "timeout_s": 15,
     "retry_schedule_s": None,
     "include_pii": False,
-    "state": {"status": "ok", "reason": None, "failing_since": None},
+    "state": {"status": "ok", "reason": None, "failing_since": None, "failures": 0, "resting_until": None},
     "created_at": _AT,
     "updated_at": _AT,
 }
@@ -70,7 +71,7 @@ _TEST_ATTEMPT: Final[dict[str, Any]] = {
     "detail": "HTTP 500",
     "response_body": "try later",
 }
-PING: Final[dict[str, Any]] = {"event_id": "evt_vrwfcrpmkzptqt2bhqbkrz4ar4", "attempt": _TEST_ATTEMPT}
+PING: Final[dict[str, Any]] = {"event_id": "evt_vrwfcrpmkzptqt2bhqbkrz4ar4", "attempt": _TEST_ATTEMPT, "resumed": False}
 ATTEMPT: Final[dict[str, Any]] = {**_TEST_ATTEMPT, "verdict": "retry", "next_attempt_at": "2026-11-21T17:00:05.423Z"}
 
 _DELIVERY: Final[dict[str, Any]] = {
@@ -83,7 +84,12 @@ _DELIVERY: Final[dict[str, Any]] = {
     "next_attempt_at": "2026-11-21T17:00:05.423Z",
     "cause": None,
 }
-DELIVERY_SUMMARY: Final[dict[str, Any]] = {**_DELIVERY, "attempts": 1}
+DELIVERY_SUMMARY: Final[dict[str, Any]] = {**_DELIVERY, "attempts": 1, "waits_for": "retry"}
+WAIT: Final[dict[str, Any]] = {
+    "reason": "retry",
+    "detail": "attempt 1 failed: attempt 2 is due then",
+    "until": "2026-11-21T17:00:05.423Z",
+}
 DELIVERY: Final[dict[str, Any]] = {**_DELIVERY, "attempts": [ATTEMPT], "attempts_complete": True}
 
 ERASURE: Final[dict[str, Any]] = {
@@ -185,11 +191,18 @@ REPLAY: Final[dict[str, Any]] = {
 }
 HEALTH: Final[dict[str, Any]] = {
     "subscriber_id": _SUBSCRIBER_ID,
-    "state": SUBSCRIBER["state"],
+    "state": {
+        "status": "failing",
+        "reason": "status 500",
+        "failing_since": _AT,
+        "failures": 5,
+        "resting_until": "2026-11-21T17:00:05.423Z",
+    },
     "backlog": {"count": 3, "complete": True, "oldest_at": _AT},
     "dead_letters": 1,
     "recent": {"since": _AT, "attempts": 120, "delivered": 118},
     "last_success_at": _AT,
+    "last_failure_at": _AT,
     "last_failure": ATTEMPT,
 }
 STATISTICS: Final[dict[str, Any]] = {

@@ -1,6 +1,7 @@
 """`GET /v1/events/{id}/explain`: how an event was seen, and why each subscriber gets it, or not, or not yet."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -80,12 +81,13 @@ class Explain:
     async def _told(self, entry: Entry, page: Sequence[Subscriber]) -> list[dict[str, Any]]:
         """Of these subscribers the first ones: as many as can be looked up at a bounded cost, one at the least."""
         states = await self._ledger.states([(one.id, entry.place) for one in page])
-        budget, waits = Budget(), Waits(self._store)
+        budget, waits = Budget(), await Waits.of(self._store, page)
         told: list[dict[str, Any]] = []
         for subscriber, state in zip(page, states, strict=True):
+            one = await self._one(entry, subscriber, state, budget, waits)
             if told and budget.groups <= 0:
-                break
-            told.append(await self._one(entry, subscriber, state, budget, waits))
+                break  # the search may have been given up: the next page begins with it, and has a budget of its own
+            told.append(one)
         return told
 
     async def _one(
@@ -93,8 +95,9 @@ class Explain:
     ) -> dict[str, Any]:
         refused = refusal(subscriber.event_types, subscriber.filter, entry.event_type, entry.payload)
         found = None
-        if refused is None or may_have_had_it(subscriber, entry, state):
+        if may_have_had_it(subscriber, entry, state):
             found = await self._ledger.look_up(subscriber.id, entry, subscriber, budget)
+            found = None if found is None else replace(found, seen=waits.timed(found.seen))
         verdict = _verdict(subscriber, entry, refused, found)
         return {
             "subscriber_id": subscriber.id,

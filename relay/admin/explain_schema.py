@@ -4,13 +4,12 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from relay.admin.delivery_schema import DeliveryOut
+from relay.admin.delivery_schema import DeliveryOut, WaitOut
 from relay.admin.examples import EXPLANATION
 from relay.admin.fields import Described, Moment, example
 from relay.admin.pages import PageQuery
 from relay.core.matching import Refusal
 
-WaitReason = Literal["disabled", "no_replica", "resting", "retry", "due", "under_way", "queued"]
 Verdict = Literal["delivery", "refused", "registered_later", "passed"]
 
 
@@ -31,15 +30,6 @@ class RefusalOut(Described):
     """What the subscriber asks for there."""
     value: str | None
     """What the event has there."""
-
-
-class WaitOut(Described):
-    """Something that a pending delivery waits for, as far as the store knows."""
-
-    reason: WaitReason
-    detail: str
-    until: Moment | None
-    """When it ends, if that is known."""
 
 
 class SubscriberExplained(Described):

@@ -1,7 +1,7 @@
 """GET /v1/subscribers/{id}/health: how a subscriber is doing right now.
 
 Every part is bounded, so that a page may ask for many of them: a backlog is counted up to a limit and says so, and the
-latest attempts are looked for in the newest groups of the record only.
+attempts are told by the subscriber's pulse, whatever others are sent meanwhile.
 """
 
 from collections.abc import Sequence
@@ -11,13 +11,12 @@ from aiohttp import web
 from pydantic import ConfigDict
 
 from relay.admin.attempt_schema import AttemptOut, moment, shown_attempt
-from relay.admin.attempt_walk import Budget
 from relay.admin.examples import HEALTH
 from relay.admin.fields import Described, Moment, example
 from relay.admin.ledger import Ledger
 from relay.admin.pages import json_response
 from relay.admin.routes import Route
-from relay.admin.subscriber_shown import StateOut, shown
+from relay.admin.subscriber_shown import StateOut, shown_state
 from relay.admin.subscribers import find_subscriber
 from relay.clock import Clock
 from relay.core.log import Attempt, Place
@@ -30,7 +29,7 @@ from relay.store.keys import shard_of
 MAX_BACKLOG: Final = 1000
 _CHUNK: Final = 250
 _SCAN: Final = 2000
-_GROUPS: Final = 100
+_GROUPS: Final = 50
 
 
 class BacklogOut(Described):
@@ -44,10 +43,10 @@ class BacklogOut(Described):
 
 
 class RecentOut(Described):
-    """The latest attempts, as far back as was looked."""
+    """Attempts within the latest ten minutes in which it had any."""
 
     since: Moment | None
-    """When the oldest of them was made; null if none was found."""
+    """When the first of these minutes began; null: there was never an attempt."""
     attempts: int
     delivered: int
 
@@ -63,9 +62,11 @@ class HealthOut(Described):
     dead_letters: int
     recent: RecentOut
     last_success_at: Moment | None
-    """Null: none among the latest attempts."""
+    """Null: never."""
+    last_failure_at: Moment | None
+    """Null: never."""
     last_failure: AttemptOut | None
-    """The latest attempt of these that failed."""
+    """That attempt; null: there is none, or its record has expired."""
 
 
 class SubscriberHealth:
@@ -83,28 +84,35 @@ class SubscriberHealth:
 
     async def _get(self, request: web.Request) -> web.Response:
         subscriber = await find_subscriber(self._store.registry, request)
-        latest = await self._latest(subscriber.id)
-        delivered = [one for one in latest if one.verdict == Verdict.DELIVERED]
-        failed = next((one for one in latest if one.verdict != Verdict.DELIVERED), None)
+        pulse = (await self._store.pulses.of([subscriber.id]))[subscriber.id]
+        failed = await self._last_failure(subscriber.id, pulse.last_failure_ms)
         body = {
             "subscriber_id": subscriber.id,
-            "state": shown(subscriber, self._clock.now())["state"],
+            "state": shown_state(subscriber, self._clock.now(), pulse),
             "backlog": await self._backlog(subscriber),
             "dead_letters": await self._store.deliveries.count_dead(subscriber.id),
             "recent": {
-                "since": moment(latest[-1].started_ms) if latest else None,
-                "attempts": len(latest),
-                "delivered": len(delivered),
+                "since": moment(pulse.recent[0].at_ms) if pulse.recent else None,
+                "attempts": sum(one.attempts for one in pulse.recent),
+                "delivered": sum(one.delivered for one in pulse.recent),
             },
-            "last_success_at": moment(delivered[0].started_ms + delivered[0].duration_ms) if delivered else None,
+            "last_success_at": moment(pulse.last_success_ms),
+            "last_failure_at": moment(pulse.last_failure_ms),
             "last_failure": shown_attempt(failed) if failed else None,
         }
         return json_response(body)
 
-    async def _latest(self, subscriber_id: str) -> list[Attempt]:
-        """Its attempts within the newest groups of its shard, newest first."""
-        walk = self._ledger.walk([shard_of(subscriber_id)], None, Budget(_GROUPS))
-        return [one async for _, one in walk if one.subscriber_id == subscriber_id]
+    async def _last_failure(self, subscriber_id: str, at_ms: int | None) -> Attempt | None:
+        """The attempt whose failure was noted then: it was committed a moment later, unless the store was away."""
+        if at_ms is None:
+            return None
+        starts = [(shard_of(subscriber_id), f"{max(at_ms - 1, 0)}-0")]
+        (groups,) = await self._store.deliveries.read_attempts(starts, _GROUPS, newest_first=False)
+        for _, group in groups:
+            failed = [one for one in group if one.subscriber_id == subscriber_id and one.verdict != Verdict.DELIVERED]
+            if failed:
+                return failed[-1]
+        return None
 
     async def _backlog(self, subscriber: Subscriber) -> dict[str, Any]:
         """What waits for its next attempt, and what stands in the log after its cursor and was not settled."""

@@ -52,6 +52,10 @@ class Seen:
     next_ms: int | None = None
     cause: Cause | None = None
     """Whose failure a dead letter is; None if its record has expired."""
+    queued: bool = False
+    """Pending: it stands in the log after the subscriber's cursor, and no attempt of it waits for its time."""
+    behind: bool = False
+    """Pending: it waits for an earlier event of its entity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +154,14 @@ class Ledger:
         passed = entry.place <= state.cursor and not history.attempts
         if wanted and passed and await self._forgotten(subscriber, entry.place):
             history = replace(history, complete=False)
+        unasked = state.asked_ms is None and not history.attempts
+        if (
+            subscriber
+            and unasked
+            and entry.place <= state.cursor
+            and entry.place.ms <= moment_ms(subscriber.created_at)
+        ):
+            wanted = False  # nothing was found, and nothing is to be concluded: it was registered later
         status = judge(state, entry.place, history, wanted=wanted)
         if status == "pending" and entry.erased:
             status = "cancelled"
@@ -158,7 +170,10 @@ class Ledger:
         due = state.waiting_until_ms if status == "pending" else None
         cause = cause_of(history.last) if status == "dead" else None
         made = counted(history.last)
-        seen = Seen(subscriber_id, entry.place, entry.event_id, entry.event_type, status, made, due, cause)
+        queued = status == "pending" and state.waiting_attempt_no is None
+        behind = status == "pending" and state.behind
+        what = entry.event_id, entry.event_type
+        seen = Seen(subscriber_id, entry.place, *what, status, made, due, cause, queued, behind)
         return Found(seen, history, state)
 
     async def _forgotten(self, subscriber: Subscriber | None, place: Place) -> bool:

@@ -3,8 +3,8 @@
 - one event: its subscribers, by id;
 - dead: the dead letters, the latest first;
 - pending: the retries by due time, then what is queued, subscriber by subscriber in the order of sending;
-- everything else: the attempts, the latest first, of each delivery its latest only. A first page without a status
-  begins with what has not been attempted yet, in part: the whole queue is the list of what is pending.
+- everything else: the attempts, the latest first, of each delivery its latest only. Without a status the first page
+  begins with some of what has not been attempted yet, and the last ones hold the rest of that: nothing is left out.
 
 Each page looks at so much and no more: with a rare condition it may be short, or empty, and still not the last.
 """
@@ -20,7 +20,7 @@ from relay.admin.dead_letters import Conditions, DeadLetters
 from relay.admin.delivery_schema import DeliveriesQuery
 from relay.admin.ledger import DeliveryStatus, Ledger, Seen, cause_of
 from relay.admin.pages import Count, NameCursor
-from relay.admin.pending import CHUNK, SCAN, Pending, PendingCursor
+from relay.admin.pending import CHUNK, SCAN, Pending, PendingCursor, QueueCursor, RetryCursor
 from relay.core.log import Attempt, Place, Waiting
 from relay.core.matching import matches
 from relay.core.retry import Verdict
@@ -39,6 +39,8 @@ class WalkCursor(msgspec.Struct, frozen=True, array_like=True, tag="attempt"):
     no: Count
     shard: Count
     index: Count
+    rest: RetryCursor | QueueCursor | None = None
+    """Where the rest of what was not attempted yet begins, which follows the attempts."""
 
 
 class DeadCursor(msgspec.Struct, frozen=True, array_like=True, tag="dead"):
@@ -48,6 +50,9 @@ class DeadCursor(msgspec.Struct, frozen=True, array_like=True, tag="dead"):
     subscriber_id: str
     place: str
 
+
+_TOP: Final = WalkKey(Place(2**53, 0), 0, 0)
+"""Before the latest attempt of all."""
 
 Page = tuple[list[Seen], msgspec.Struct | None]
 
@@ -91,15 +96,18 @@ class Listing:
             targets = [(query.subscriber_id, None)]
         targets = [one for one in targets if begun is None or one[0] > begun.key]
         states = await self._ledger.states([(subscriber_id, entry.place) for subscriber_id, _ in targets])
-        budget, page = Budget(), list[Seen]()
+        budget, page, looked_at = Budget(), list[Seen](), ""
         for (subscriber_id, subscriber), state in zip(targets, states, strict=True):
             idle = state.waiting_attempt_no is None and state.dead_at_ms is None and state.asked_ms is None
             if idle and subscriber is not None and not matches(subscriber, entry.event_type, entry.payload):
                 continue
             found = await self._ledger.look_up(subscriber_id, entry, subscriber, budget)
+            if looked_at and budget.groups <= 0:  # it may have been given up: it is looked for again, from the start
+                return page, NameCursor(looked_at)
+            looked_at = subscriber_id
             if found is not None and query.status in (None, found.seen.status) and only.admit(found.seen):
                 page.append(found.seen)
-            if (len(page) == query.limit or budget.groups <= 0) and subscriber_id != targets[-1][0]:
+            if len(page) == query.limit and subscriber_id != targets[-1][0]:
                 return page, NameCursor(subscriber_id)
         return page, None
 
@@ -124,10 +132,16 @@ class Listing:
     async def _attempted(self, query: DeliveriesQuery, subscribers: Sequence[Subscriber], only: Conditions) -> Page:
         found: list[Seen] = []
         before: WalkKey | None = None
-        if (cursor := query.place(WalkCursor)) is not None:
-            before = WalkKey(Place(cursor.ms, cursor.no), cursor.shard, cursor.index)
+        rest: PendingCursor | None = None
+        kinds = WalkCursor | RetryCursor | QueueCursor if query.status is None else WalkCursor
+        cursor = query.place(kinds)
+        if isinstance(cursor, WalkCursor):
+            before, rest = WalkKey(Place(cursor.ms, cursor.no), cursor.shard, cursor.index), cursor.rest
+        elif cursor is not None:
+            return await self._pending.page(subscribers, only, cursor, query.limit, unattempted=True)
         elif query.status is None:
-            found = await self._pending.head(subscribers, only, query.limit // 2)
+            head = max(query.limit // 2, 1)
+            found, rest = await self._pending.page(subscribers, only, None, head, unattempted=True)
         shards = range(SHARDS) if query.subscriber_id is None else [shard_of(query.subscriber_id)]
         budget, alive, ended = Budget(WALK_GROUPS), {one.id for one in subscribers}, False
         walk = self._ledger.walk(shards, before, budget)
@@ -138,11 +152,13 @@ class Listing:
             shown = await self._latest(batch, query, alive)
             for (key, _), seen in zip(batch, shown, strict=True):
                 if len(found) == query.limit:
-                    return found, _walk_cursor(before)
+                    return found, _walk_cursor(before, rest)
                 before = key
                 if seen is not None and only.admit(seen):
                     found.append(seen)
-        return found, _walk_cursor(before) if budget.groups <= 0 else None
+        if budget.groups <= 0:
+            return found, _walk_cursor(before, rest)
+        return found, rest
 
     async def _latest(
         self, batch: Sequence[tuple[WalkKey, Attempt]], query: DeliveriesQuery, alive: set[str]
@@ -160,7 +176,7 @@ class Listing:
             if open_end and one.subscriber_id not in alive and await self._is_last(one):
                 status = "cancelled"
             if status is not None and query.status in (None, status):
-                shown[key] = _seen(one, status, state.waiting_until_ms if state and status == "pending" else None)
+                shown[key] = _seen(one, status, state if status == "pending" else None)
         return [shown.get(key) for key, _ in batch]
 
     async def _waiting(self, attempts: Sequence[Attempt]) -> dict[tuple[str, str], DeliveryState]:
@@ -184,15 +200,17 @@ def _status(key: WalkKey, one: Attempt, asked_ms: int | None, state: DeliverySta
     return "delivered" if one.verdict == Verdict.DELIVERED else "dead"
 
 
-def _seen(attempt: Attempt, status: DeliveryStatus, next_ms: int | None) -> Seen:
+def _seen(attempt: Attempt, status: DeliveryStatus, state: DeliveryState | None) -> Seen:
     cause = cause_of(attempt) if status == "dead" else None
     place = Place.parse(attempt.place)
-    number = attempt.attempt_no
-    return Seen(attempt.subscriber_id, place, attempt.event_id, attempt.event_type, status, number, next_ms, cause)
+    next_ms, behind = (None, False) if state is None else (state.waiting_until_ms, state.behind)
+    whose, what = (attempt.subscriber_id, place), (attempt.event_id, attempt.event_type)
+    return Seen(*whose, *what, status, attempt.attempt_no, next_ms, cause, behind=behind)
 
 
-def _walk_cursor(key: WalkKey | None) -> WalkCursor | None:
-    return None if key is None else WalkCursor(key.place.ms, key.place.no, key.shard, key.position)
+def _walk_cursor(key: WalkKey | None, rest: PendingCursor | None) -> WalkCursor:
+    at = key or _TOP
+    return WalkCursor(at.place.ms, at.place.no, at.shard, at.position, rest)
 
 
 def _dead_cursor(key: tuple[int, str, str] | None) -> DeadCursor | None:

@@ -8,7 +8,7 @@ import msgspec
 from relay.admin.dead_letters import Conditions
 from relay.admin.ledger import Ledger, Seen
 from relay.admin.pages import Count
-from relay.core.log import START, Entry, Place, due_at
+from relay.core.log import BEHIND_MS, START, Entry, Place, due_at
 from relay.core.matching import matches
 from relay.core.subscriber import Subscriber
 from relay.store import Store
@@ -45,28 +45,30 @@ class Pending:
         self._ledger = ledger
 
     async def page(
-        self, subscribers: Sequence[Subscriber], only: Conditions, cursor: PendingCursor | None, limit: int
-    ) -> tuple[list[Seen], msgspec.Struct | None]:
-        """The page, and where the next one begins (None: this was the last)."""
+        self,
+        subscribers: Sequence[Subscriber],
+        only: Conditions,
+        cursor: PendingCursor | None,
+        limit: int,
+        *,
+        unattempted: bool = False,
+    ) -> tuple[list[Seen], PendingCursor | None]:
+        """The page, and where the next one begins (None: this was the last).
+
+        `unattempted`: only those without an attempt that counts: queued, under way for long, or sent again.
+        """
         cursor = RetryCursor(0, "") if cursor is None else cursor
         found: list[Seen] = []
         if isinstance(cursor, RetryCursor):
-            found, following = await self._retries(subscribers, only, cursor, limit)
+            found, following = await self._retries(subscribers, only, cursor, limit, unattempted=unattempted)
             if following is not None:
                 return found, following
             cursor = None
         queued, more = await self._queued(subscribers, only, cursor, limit - len(found))
         return found + queued, more
 
-    async def head(self, subscribers: Sequence[Subscriber], only: Conditions, limit: int) -> list[Seen]:
-        """The beginning of what is pending without an attempt that counts."""
-        retries, _ = await self._retries(subscribers, only, RetryCursor(0, ""), 2 * limit)
-        begun = [one for one in retries if not one.attempts]  # under way for long, or sent again
-        queued, _ = await self._queued(subscribers, only, None, limit)
-        return (begun + queued)[:limit]
-
     async def _retries(
-        self, subscribers: Sequence[Subscriber], only: Conditions, cursor: RetryCursor, limit: int
+        self, subscribers: Sequence[Subscriber], only: Conditions, cursor: RetryCursor, limit: int, *, unattempted: bool
     ) -> tuple[list[Seen], RetryCursor | None]:
         ids = {one.id for one in subscribers}
         shards = sorted({shard_of(one) for one in ids})
@@ -79,6 +81,8 @@ class Pending:
                     return found, cursor
                 cursor = RetryCursor(due, str(one))
                 if one.subscriber_id not in ids or entry is None or entry.erased:
+                    continue
+                if unattempted and one.attempt_no > 1:
                     continue
                 if only.admit_event(entry.event_type, entry.place):
                     found.append(_seen(one.subscriber_id, entry, one.attempt_no - 1, due))
@@ -129,4 +133,6 @@ def _wants(subscriber: Subscriber, only: Conditions, entry: Entry) -> bool:
 
 
 def _seen(subscriber_id: str, entry: Entry, made: int, due_ms: int | None) -> Seen:
-    return Seen(subscriber_id, entry.place, entry.event_id, entry.event_type, "pending", made, due_at(due_ms))
+    queued, behind = due_ms is None, due_ms is not None and due_ms >= BEHIND_MS
+    what = entry.event_id, entry.event_type
+    return Seen(subscriber_id, entry.place, *what, "pending", made, due_at(due_ms), queued=queued, behind=behind)

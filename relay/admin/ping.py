@@ -1,7 +1,8 @@
 """POST /v1/subscribers/{id}/test: one signed `relay.test`, at once, and what came of it.
 
 It works for a disabled subscriber too: that is how one finds out whether to enable it. Nothing is stored, nothing is
-retried, and the delivery record does not know it.
+retried, and the delivery record does not know it. One that is delivered proves the receiver well, so a subscriber that
+fails or rests is tried at once.
 """
 
 from collections.abc import Sequence
@@ -23,7 +24,9 @@ from relay.core.envelope import Receiver
 from relay.core.keyring import Keyring, UnreadableSecretError
 from relay.core.log import Entry, Place
 from relay.core.ping import ping_event
+from relay.core.retry import Verdict
 from relay.core.subscriber import Subscriber
+from relay.store.pulses import PulseStore
 from relay.store.registry import RegistryStore
 
 
@@ -33,14 +36,20 @@ class PingOut(Described):
     model_config = ConfigDict(json_schema_extra=example(PING))
 
     event_id: str
+    """The `webhook-id` that was sent; a test is not kept, so `/v1/events` does not know it."""
     attempt: BareAttempt
+    resumed: bool
+    """It was delivered to a subscriber that was failing: what waits for that one is tried at once."""
 
 
 class Ping:
     """Sends tests, one at a time for each subscriber."""
 
-    def __init__(self, store: RegistryStore, keyring: Keyring, attempter: Attempter, clock: Clock) -> None:
+    def __init__(
+        self, store: RegistryStore, pulses: PulseStore, keyring: Keyring, attempter: Attempter, clock: Clock
+    ) -> None:
         self._store = store
+        self._pulses = pulses
         self._keyring = keyring
         self._attempter = attempter
         self._clock = clock
@@ -67,7 +76,15 @@ class Ping:
             attempt = await self._attempter.test(receiver, entry)
         finally:
             self._under_way.discard(subscriber.id)
-        return json_response({"event_id": event.id, "attempt": shown_test(attempt)})
+        resumed = attempt.verdict == Verdict.DELIVERED and await self._resume(subscriber)
+        return json_response({"event_id": event.id, "attempt": shown_test(attempt), "resumed": resumed})
+
+    async def _resume(self, subscriber: Subscriber) -> bool:
+        pulse = (await self._pulses.of([subscriber.id]))[subscriber.id]
+        ailing = subscriber.enabled and (pulse.failures > 0 or pulse.resting_until_ms is not None)
+        if ailing:
+            await self._store.wake(subscriber.id)
+        return ailing
 
     def _open(self, subscriber: Subscriber) -> Receiver:
         try:

@@ -49,7 +49,7 @@ class Redelivery:
         self._ledger = ledger
         self._letters = DeadLetters(store, ledger)
 
-    async def one(self, subscriber_id: str, event_id: str) -> tuple[Found, Subscriber]:
+    async def one(self, subscriber_id: str, event_id: str) -> tuple[Found, Subscriber, Entry]:
         """Make one delivery again; how it stands now. Raises `ProblemError`."""
         for _ in range(_TRIES):
             entry = await self._store.log.find(event_id)
@@ -66,7 +66,7 @@ class Redelivery:
             result = await self._make(found, entry)
             if result in (Redelivered.DONE, Redelivered.DUE_ALREADY):
                 again = await self._ledger.look_up(subscriber_id, entry, subscriber, Budget())
-                return again or found, subscriber
+                return again or found, subscriber, entry
         raise ProblemError("conflict", _UNSTEADY)
 
     async def _make(self, found: Found, entry: Entry) -> Redelivered:

@@ -237,6 +237,7 @@ class RotateIn(Described):
     model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra=example({"overlap_s": 86_400}))
 
     overlap_s: Number = Field(default=DEFAULT_OVERLAP_S, ge=0, le=MAX_OVERLAP_S, allow_inf_nan=False)
-    """Seconds for which what signs now signs too, but none of it for longer than it was going to; 0 ends it at once."""
+    """Seconds for which what signs now goes on signing beside the new one; what was replaced before keeps its own end.
+    0, for a secret that has leaked, ends all of them at once."""
     secret: Secret | None = None
     """The new one; left out, it is made (and always for `v1a`)."""

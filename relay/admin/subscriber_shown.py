@@ -6,9 +6,11 @@ from typing import Any, Literal
 import msgspec
 from pydantic import ConfigDict
 
+from relay.admin.attempt_schema import moment
 from relay.admin.examples import SECRET_SUBSCRIBER, SUBSCRIBER
 from relay.admin.fields import Described, Moment, example
 from relay.admin.subscriber_schema import FilterIn, Number, SubscriberIn
+from relay.core.pulse import NO_PULSE, Pulse
 from relay.core.rotation import alive
 from relay.core.signing import Scheme
 from relay.core.subscriber import Format, Subscriber
@@ -21,12 +23,27 @@ class PreviousKey(Described):
     until: Moment
 
 
+class PreviousSecret(Described):
+    """A secret that is being rotated out."""
+
+    until: Moment
+    """It signs until then, beside the new one."""
+
+
 class StateOut(Described):
     """How deliveries have been going."""
 
     status: Literal["ok", "failing", "disabled"]
+    """`failing` as soon as the latest attempt failed; `relay.subscriber.failing` tells of it only after ten minutes
+    (`RELAY_RETRY__NOTICE_AFTER_S`) without a success."""
     reason: str | None
     failing_since: Moment | None
+    """The first failure since the last success."""
+    failures: int
+    """Failed attempts in a row, up to now."""
+    resting_until: Moment | None
+    """Nothing is sent before then, and afterwards one attempt at a time until one succeeds. A `/test` that is
+    delivered, `/enable` and any change of the subscriber end the rest at once."""
 
 
 class SubscriberOut(Described):
@@ -47,6 +64,8 @@ class SubscriberOut(Described):
     """`whpk_…`: what verifies `v1a`; null for `v1`."""
     previous_public_keys: list[PreviousKey]
     """After a rotation: those that verify until its overlap ends, the latest first."""
+    previous_secrets: list[PreviousSecret]
+    """After a rotation with `v1`: the old ones that sign until their own overlaps end, the latest first."""
     ordering: Literal["none", "entity"]
     max_in_flight: int
     rate_per_s: Number | None
@@ -75,16 +94,37 @@ class PatchedSubscriber(SubscriberOut):
     secret: str | None = None
 
 
-def shown(subscriber: Subscriber, now: datetime) -> dict[str, Any]:
+def shown(subscriber: Subscriber, now: datetime, pulse: Pulse = NO_PULSE) -> dict[str, Any]:
     """Everything but the secrets; of the key pairs the public keys that verify at `now`."""
-    keys = [one for one in alive(subscriber.secrets, now) if one.public_key is not None]
+    signing = alive(subscriber.secrets, now)
+    keys = [one for one in signing if one.public_key is not None]
     fields = {
         **msgspec.to_builtins(subscriber),
         "public_key": next((one.public_key for one in keys if one.until is None), None),
         "previous_public_keys": [{"public_key": one.public_key, "until": one.until} for one in keys if one.until],
+        "previous_secrets": [{"until": one.until} for one in signing if one.until and one.public_key is None],
+        "state": shown_state(subscriber, now, pulse),
     }
     document = SubscriberOut.model_validate_json(msgspec.json.encode(fields))
     return document.model_dump(mode="json", by_alias=True)
+
+
+def shown_state(subscriber: Subscriber, now: datetime, pulse: Pulse) -> dict[str, Any]:
+    """How it stands: what was told of it, and what is newer than that."""
+    told = subscriber.state
+    status, reason, since = told.status, told.reason, told.failing_since
+    if status != "disabled" and pulse != NO_PULSE:
+        failing = pulse.failing_since_ms is not None
+        status, reason = ("failing", pulse.reason) if failing else ("ok", None)
+        since = moment(pulse.failing_since_ms)
+    resting = subscriber.enabled and (pulse.resting_until_ms or 0) > now.timestamp() * 1000
+    return {
+        "status": status,
+        "reason": reason,
+        "failing_since": since,
+        "failures": pulse.failures,
+        "resting_until": moment(pulse.resting_until_ms) if resting else None,
+    }
 
 
 def settable(subscriber: Subscriber) -> dict[str, Any]:

@@ -21,8 +21,10 @@ from relay.admin.subscriber_shown import PatchedSubscriber, SecretSubscriber, Su
 from relay.clock import Clock
 from relay.core.events import rfc3339
 from relay.core.notice import change_state
+from relay.core.pulse import NO_PULSE, Pulse
 from relay.core.rotation import TooManySecretsError
 from relay.core.subscriber import State, Subscriber
+from relay.store.pulses import PulseStore
 from relay.store.registry import ChangedMeanwhileError, RegistryStore
 
 _TRIES: Final = 4
@@ -46,12 +48,14 @@ class Subscribers:
     def __init__(
         self,
         store: RegistryStore,
+        pulses: PulseStore,
         keys: SigningKeys,
         clock: Clock,
         rng: random.Random,
         policy: Policy,
     ) -> None:
         self._store = store
+        self._pulses = pulses
         self._keys = keys
         self._clock = clock
         self._rng = rng
@@ -62,6 +66,7 @@ class Subscribers:
         path, one = "/v1/subscribers", "/v1/subscribers/{id}"
         found, changed, rotated = {200: SubscriberOut}, {200: PatchedSubscriber}, {200: SecretSubscriber}
         change = "Change a subscriber (JSON Merge Patch)"
+        enable = "Send to a subscriber again; one that is enabled and rests is tried at once"
         rotate = "Let a new secret or key pair sign, and the old ones with it until the overlap ends"
         return (
             Route("POST", path, self._create, "Register a subscriber", {201: SecretSubscriber}, body=NewSubscriber),
@@ -72,7 +77,7 @@ class Subscribers:
                 "DELETE", one, self._delete, "Remove a subscriber and what waits for it", {204: None}, problems=(409,)
             ),
             Route("POST", f"{one}/rotate-secret", self._rotate, rotate, rotated, body=RotateIn, body_optional=True),
-            Route("POST", f"{one}/enable", self._enable, "Send to a subscriber again", found),
+            Route("POST", f"{one}/enable", self._enable, enable, found),
             Route("POST", f"{one}/disable", self._disable, "Stop sending; its events wait in the log", found),
         )
 
@@ -108,10 +113,11 @@ class Subscribers:
     async def _list(self, request: web.Request) -> web.Response:
         query = read_query(request, PageQuery)
         page, following = page_of(await self._store.all(), query, lambda one: f"{one.created_at} {one.id}")
-        return page_response([self._shown(one) for one in page], following)
+        pulses = await self._pulses.of([one.id for one in page])
+        return page_response([self._shown(one, pulses[one.id]) for one in page], following)
 
     async def _get(self, request: web.Request) -> web.Response:
-        return json_response(self._shown(await find_subscriber(self._store, request)))
+        return json_response(await self._as_it_is(await find_subscriber(self._store, request)))
 
     async def _patch(self, request: web.Request) -> web.Response:
         patch = await read_object(request, PATCH_TYPES)
@@ -135,7 +141,10 @@ class Subscribers:
         return await self._change(request, "subscriber.rotate-secret", lambda old: self._rotated(old, wanted))
 
     async def _enable(self, request: web.Request) -> web.Response:
-        return await self._change(request, "subscriber.enable", lambda old: Changed(_enabled(old)))
+        """An enabled one is tried at once, if it rests; its state stays what it was."""
+        answer = await self._change(request, "subscriber.enable", lambda old: Changed(_enabled(old)))
+        await self._store.wake(request.match_info["id"])
+        return answer
 
     async def _disable(self, request: web.Request) -> web.Response:
         return await self._change(request, "subscriber.disable", lambda old: Changed(_disabled(old)))
@@ -150,7 +159,7 @@ class Subscribers:
             changed, told_once = change(old)
             new = self._keys.tidied(changed)
             if new == old:
-                return json_response(self._shown(old))
+                return json_response(await self._as_it_is(old))
             undecided = msgspec.structs.replace(new, state=old.state)
             new, event = change_state(undecided, new.state, self._clock.now(), enabled=new.enabled)
             try:
@@ -158,7 +167,9 @@ class Subscribers:
             except ChangedMeanwhileError:
                 continue
             audit(request, action, old.id)
-            return json_response({**self._shown(new), **told_once})
+            begins = new.enabled and not old.enabled
+            document = self._shown(new) if begins else await self._as_it_is(new)
+            return json_response({**document, **told_once})
         raise _contended()
 
     def _patched(self, old: Subscriber, patch: Mapping[str, Any]) -> Changed:
@@ -184,8 +195,11 @@ class Subscribers:
             raise ProblemError("conflict", str(error)) from None
         return Changed(new, {"secret": secret})
 
-    def _shown(self, subscriber: Subscriber) -> dict[str, Any]:
-        return shown(subscriber, self._clock.now())
+    async def _as_it_is(self, subscriber: Subscriber) -> dict[str, Any]:
+        return self._shown(subscriber, (await self._pulses.of([subscriber.id]))[subscriber.id])
+
+    def _shown(self, subscriber: Subscriber, pulse: Pulse = NO_PULSE) -> dict[str, Any]:
+        return shown(subscriber, self._clock.now(), pulse)
 
     def _now(self) -> str:
         return rfc3339(self._clock.now()) or ""
@@ -200,6 +214,8 @@ async def find_subscriber(store: RegistryStore, request: web.Request) -> Subscri
 
 
 def _enabled(subscriber: Subscriber) -> Subscriber:
+    if subscriber.enabled:
+        return subscriber
     return msgspec.structs.replace(subscriber, enabled=True, state=State())
 
 

@@ -137,10 +137,13 @@ def check_url(
     `allow_http` also permits port 80. With networks in `allow` every port is permitted, and so are the names of a
     local network: whatever such a name resolves to must still pass `classify`.
     """
+    if not url:
+        raise UrlRefusedError("the URL is empty: it is required")
     _check_characters(url)
     match = _URL.fullmatch(url)
     if match is None:
-        raise UrlRefusedError("the URL must start with https:// and name a host")
+        schemes = "http:// or https://" if allow_http else "https://"
+        raise UrlRefusedError(f"the URL must start with {schemes} and name a host")
     scheme, authority, path, query = match[1].lower(), match[2], match[3] or "/", match[4] or ""
     if scheme == "http" and not allow_http:
         raise UrlRefusedError("plain http is refused: use https, or set RELAY_EGRESS__ALLOW_HTTP")

@@ -1,7 +1,7 @@
 """Rotating a subscriber's secrets: the new one signs from now on, the old ones next to it until the overlap ends.
 
-The invariant: a rotation never lengthens the life of an older secret, so a leaked one ends when it was told to, and an
-overlap of 0 ends all of them at once.
+The invariant: what was promised to a receiver holds. Each old secret signs until the end that it was given when it was
+replaced, whatever is rotated after it; only an overlap of 0, which is for a secret that has leaked, ends all at once.
 """
 
 from collections.abc import Sequence
@@ -31,18 +31,18 @@ def alive(secrets: Sequence[StoredSecret], now: datetime) -> tuple[StoredSecret,
 def rotated(
     secrets: Sequence[StoredSecret], new: StoredSecret, now: datetime, overlap_s: float
 ) -> tuple[StoredSecret, ...]:
-    """`new` first, then the old ones, each until the overlap's end or its own; raises `TooManySecretsError`."""
-    end = now + timedelta(seconds=overlap_s)
-    found = (new, *alive([_ending(one, end) for one in secrets], now))
+    """`new` first, then the old ones, the latest to end first; raises `TooManySecretsError`.
+
+    The one that signs now ends with the overlap, the others when they were going to; an overlap of 0 ends all of them.
+    """
+    if overlap_s == 0:
+        return (new,)
+    end = rfc3339(now + timedelta(seconds=overlap_s))
+    old = [one if one.until else msgspec.structs.replace(one, until=end) for one in secrets]
+    found = (new, *sorted(alive(old, now), key=lambda one: one.until or "", reverse=True))
     if len(found) > MAX_ALIVE:
         ends = min(one.until for one in found if one.until is not None)
         raise TooManySecretsError(
             f"{MAX_ALIVE} secrets sign already: wait until {ends}, when one ends, or end all of them with overlap_s 0"
         )
     return found
-
-
-def _ending(secret: StoredSecret, end: datetime) -> StoredSecret:
-    if secret.until is not None and datetime.fromisoformat(secret.until) <= end:
-        return secret
-    return msgspec.structs.replace(secret, until=rfc3339(end))

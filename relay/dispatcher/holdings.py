@@ -11,6 +11,7 @@ from typing import NamedTuple
 from relay.clock import first_of
 from relay.core.envelope import Receiver
 from relay.core.log import BEHIND_MS, START, Entry, Place, Waiting
+from relay.core.pulse import NO_PULSE, Pulse
 from relay.dispatcher.board import Board
 from relay.dispatcher.chains import Entity, entity_of
 from relay.dispatcher.lane import Lane
@@ -21,6 +22,7 @@ from relay.leases import Leases
 from relay.store.deliveries import SHARD_CURSOR, DeliveryStore
 from relay.store.keys import SHARDS, shard_of
 from relay.store.log import LogStore
+from relay.store.pulses import PulseStore
 from relay.store.registry import RegistryStore
 
 FEED_CHUNK = 256
@@ -42,6 +44,7 @@ class Holdings:
         log_store: LogStore,
         deliveries: DeliveryStore,
         registry: RegistryStore,
+        pulses: PulseStore,
         receivers: Receivers,
         workers: Workers,
         leases: Leases,
@@ -54,6 +57,7 @@ class Holdings:
         self._log = log_store
         self._deliveries = deliveries
         self._registry = registry
+        self._pulses = pulses
         self._receivers = receivers
         self._workers = workers
         self._leases = leases
@@ -109,13 +113,14 @@ class Holdings:
             version = self._receivers.version
             cursors, mark = await self._deliveries.take_up(number)
             put_off = await self._deliveries.put_off(number)
+            pulses = await self._pulses.of_shard(number)
             if version == self._receivers.version:
                 break  # every receiver was registered, and got its cursor, before the cursors were read
         shard = Shard(number, token, cursors.get(SHARD_CURSOR), mark=mark)
         shard.wake_by(self._leases.now_ms())  # whatever was made due meanwhile, it is found
         for receiver in self._receivers.all():
             if shard_of(receiver.subscriber.id) == number:
-                self._open_lane(shard, receiver, cursors)
+                self._open_lane(shard, receiver, cursors, pulses.get(receiver.subscriber.id, NO_PULSE))
         for one, due_ms in put_off:
             lane = shard.lanes.get(one.subscriber_id)
             if lane and (due_ms < BEHIND_MS or not lane.unsorted):  # the order is no longer wished for
@@ -125,9 +130,11 @@ class Holdings:
         self._board.shards[number] = shard
         self._board.due.set()
 
-    def _open_lane(self, shard: Shard, receiver: Receiver, cursors: dict[str, Place]) -> None:
+    def _open_lane(self, shard: Shard, receiver: Receiver, cursors: dict[str, Place], pulse: Pulse = NO_PULSE) -> None:
         own = cursors.get(receiver.subscriber.id)
-        lane = Lane(receiver, own or cursors.get(SHARD_CURSOR, START), committed=own)
+        lane = Lane(receiver, own or cursors.get(SHARD_CURSOR, START), committed=own, pulse=pulse)
+        if lane.pulse != pulse:
+            shard.group.pulses[lane.id] = lane.pulse
         shard.lanes[lane.id] = lane
         shard.touched.add(lane)
         self._board.hungry.set()
@@ -152,7 +159,10 @@ class Holdings:
         elif lane is None:
             self._open_lane(shard, receiver, cursors)
         else:
+            before = lane.pulse
             lane.adopt(receiver, self._board.tail)
+            if lane.pulse != before:
+                shard.group.pulses[lane.id] = lane.pulse
             self._resume(shard, lane)
 
     def _resume(self, shard: Shard, lane: Lane) -> None:

@@ -9,11 +9,11 @@ tail of the log feeds it directly; one that falls behind is fed from the log by 
 
 from collections import deque
 from collections.abc import Iterable
-from datetime import datetime
 
 from relay.core.breaker import Breaker, Pace, Window
 from relay.core.envelope import Receiver
 from relay.core.log import Entry, Place, Waiting
+from relay.core.pulse import NO_PULSE, Pulse
 from relay.dispatcher.chains import Chains, Entity
 from relay.dispatcher.item import Item
 
@@ -33,7 +33,7 @@ PASSED_OVER = 64
 class Lane:
     """The queue of one subscriber."""
 
-    def __init__(self, receiver: Receiver, cursor: Place, *, committed: Place | None) -> None:
+    def __init__(self, receiver: Receiver, cursor: Place, *, committed: Place | None, pulse: Pulse = NO_PULSE) -> None:
         self.receiver = receiver
         self.live = False
         self.closed = False
@@ -49,8 +49,8 @@ class Lane:
         self.pace = Pace(receiver.subscriber.rate_per_s)
         self.gone = False
         """It answered 410: nothing more until the subscriber is changed, as it is about to be."""
-        self.failing_since: datetime | None = None
-        """When it failed first since it last answered well."""
+        self.pulse = pulse.resting(None)
+        """How it has been doing, with whoever sent to it before; a rest is not taken over."""
         self.shelf: dict[str, None] = {}
         """Retries whose time has come, and which wait until the subscriber may be sent to, in the order of coming."""
         self.trial_at: float | None = None
@@ -282,8 +282,8 @@ class Lane:
 
     def adopt(self, receiver: Receiver, tail: Place) -> None:
         """Take over a change of the subscriber: whatever was wrong with it may be mended, so it is tried at once."""
-        if receiver.subscriber.enabled and not self.receiver.subscriber.enabled:
-            self.failing_since = None
+        begins = receiver.subscriber.enabled and not self.receiver.subscriber.enabled
+        self.pulse = self.pulse.anew() if begins else self.pulse.resting(None)
         self.receiver = receiver
         self.breaker = Breaker()
         self.pace = Pace(receiver.subscriber.rate_per_s)

@@ -1,11 +1,12 @@
 """Telling of subscribers that fail: notice first, then disabled, and well again when they are.
 
-What the workers see is judged in memory; only a change of status is written, together with its event.
+What the workers see is judged in memory; only a change of status is written, together with its event. For how long a
+subscriber has failed is taken from its pulse, which is stored: no restart begins that anew.
 """
 
 import asyncio
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
 
 import structlog
 
@@ -40,27 +41,29 @@ class Notices:
         self._registry = registry
         self._deliveries = deliveries
         self._clock = clock
-        self._notice_after = timedelta(seconds=notice_after_s)
-        self._disable_after = timedelta(seconds=disable_after_s)
+        self._notice_after_ms = notice_after_s * 1000
+        self._disable_after_ms = disable_after_s * 1000
         self._waiting: dict[str, Judgement] = {}
         self._news = asyncio.Event()
 
-    def observe(self, lane: Lane, reply: Reply) -> None:
+    def observe(self, lane: Lane, reply: Reply, now_ms: int) -> None:
         """Look at what an attempt came to; costs nothing unless the status is to change."""
-        state, now = lane.receiver.subscriber.state, self._clock.now()
+        state = lane.receiver.subscriber.state
         against = speaks_against(reply)
         if reply.status == GONE:
             self._waiting.pop(lane.id, None)  # whatever else was to be told: nothing more comes that could remind us
             self._tell(lane.id, lambda _: State(status="disabled", reason="it answered 410 Gone"))
         elif against is False:
-            lane.failing_since = None
             if state.status == "failing":
                 self._tell(lane.id, lambda one: State() if one.state.status == "failing" else None)
         elif against:
-            since = lane.failing_since = lane.failing_since or _since(state) or now
-            if state.status == "ok" and now - since >= self._notice_after:
+            since_ms = lane.pulse.failing_since_ms or now_ms
+            if told := _since(state):  # by a version that kept no pulse
+                since_ms = min(since_ms, int(told.timestamp() * 1000))
+            since, failed_ms = datetime.fromtimestamp(since_ms / 1000, UTC), now_ms - since_ms
+            if state.status == "ok" and failed_ms >= self._notice_after_ms:
                 self._tell(lane.id, lambda one: _failing(one, since, reply))
-            elif state.status == "failing" and now - since >= self._disable_after:
+            elif state.status == "failing" and failed_ms >= self._disable_after_ms:
                 self._tell(lane.id, lambda one: _disabled(one, since))
 
     async def turn(self) -> None:

@@ -82,6 +82,7 @@ class Dispatcher:
             store.log,
             store.deliveries,
             store.registry,
+            store.pulses,
             receivers,
             workers,
             leases,

@@ -148,6 +148,7 @@ class Shard:
         lane.closed = True
         del self.lanes[lane.id]
         self.touched.discard(lane)
+        self.group.pulses.pop(lane.id, None)
         self.group.done.update(self.unclaim(lane), lane.shelf, lane.names_in_chains())
         self.claimed.difference_update(lane.names_in_chains())
         self.group.dead = [letter for letter in self.group.dead if letter[0] != lane.id]

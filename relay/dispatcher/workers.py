@@ -8,7 +8,7 @@ from collections.abc import Collection
 from relay.attempts import Attempter
 from relay.clock import Clock
 from relay.core.log import Attempt, Waiting
-from relay.core.outcome import Reply
+from relay.core.outcome import Outcome, Reply
 from relay.core.retry import GONE, Verdict
 from relay.dispatcher.board import Board
 from relay.dispatcher.erased import Erased
@@ -167,6 +167,7 @@ class Workers:
             self._note(shard, lane, item, attempt, held=held)
             if unchanged:
                 self._judge(shard, lane, item, reply)
+                self._take_pulse(shard, lane, reply)
         self._board.dirty.set()
         self._make_room()
 
@@ -185,7 +186,6 @@ class Workers:
         now, board = self._clock.monotonic(), self._board
         lane.breaker.ended(reply, now, self._rng.random(), probe=item.probe)
         lane.window.ended(reply)
-        self._notices.observe(lane, reply)
         if reply.status == GONE:
             lane.gone = True
             shard.rest(lane, board.tail)
@@ -199,6 +199,16 @@ class Workers:
             board.hungry.set()
         if lane.queued and lane.workers < lane.cap:
             self.employ(shard, lane)
+
+    def _take_pulse(self, shard: Shard, lane: Lane, reply: Reply) -> None:
+        """Keep how the subscriber is doing, and let it be told of."""
+        now_ms, delivered = self._leases.now_ms(), reply.outcome is Outcome.DELIVERED
+        open_until = lane.breaker.open_until
+        rest_ms = None if open_until is None else (open_until - self._clock.monotonic()) * 1000
+        until_ms = None if rest_ms is None else now_ms + int(rest_ms)
+        lane.pulse = lane.pulse.noted(reply, now_ms, delivered=delivered).resting(until_ms)
+        shard.group.pulses[lane.id] = lane.pulse
+        self._notices.observe(lane, reply, now_ms)
 
     def _note(self, shard: Shard, lane: Lane, item: Item, attempt: Attempt, *, held: bool) -> None:
         shard.group.attempts.append(attempt)

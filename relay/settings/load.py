@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from relay.core.errors import ConfigError
+from relay.core.wording import plainly
 from relay.settings.model import PREFIX, Settings
 
 
 def load(config: Path | None, environment: Mapping[str, str]) -> Settings:
-    """Settings from a file (or `RELAY_CONFIG`) and the environment; raises `ConfigError`."""
+    """Settings from a file (or `RELAY_CONFIG`) and the environment; raises `ConfigError`, a line for each fault."""
     named = config or (Path(environment["RELAY_CONFIG"]) if environment.get("RELAY_CONFIG") else None)
     values = _read_toml(named) if named else {}
     origins: dict[tuple[str, ...], str] = {}
@@ -107,8 +109,16 @@ def _read_secret(path: Path, setting: str) -> Any:
 
 
 def _explain(error: ValidationError, origins: Mapping[tuple[str, ...], str], file: Path | None) -> str:
-    """One line for the first fault: which setting, where it came from, what is wrong. Never a value."""
-    fault = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    """A line for each fault: which setting, where it came from, what is wrong. Never a value."""
+    faults = error.errors(include_input=False, include_url=False)
+    told: dict[str, str] = {}
+    for where, advice in (_fault(one, origins, file) for one in faults):
+        told.setdefault(where, _one_line(f"{where}: {advice}" if where else advice))
+    return "\n".join(told.values())
+
+
+def _fault(fault: ErrorDetails, origins: Mapping[tuple[str, ...], str], file: Path | None) -> tuple[str, str]:
+    """Where it stands, and what is wrong there."""
     location = [str(part) for part in fault["loc"]]
     if location[:1] == ["sources"] and location[2:3] in (["lod"], ["learnosity"]):
         del location[2]  # the discriminator's own step in the path
@@ -119,18 +129,14 @@ def _explain(error: ValidationError, origins: Mapping[tuple[str, ...], str], fil
     near += [(*path[:-1], f"{path[-1]}_file")] if path and (*path[:-1], f"{path[-1]}_file") in origins else []
     variable = origins[max(near, key=len)] if near else None
     where = variable or (f"{file}: {'.'.join(path)}" if file and path else ".".join(path))
-    message = fault["msg"].removeprefix("Value error, ")
     advice = {
         "extra_forbidden": "no such setting; check the spelling",
         "tuple_type": f'must be a list; in a variable, JSON: {PREFIX}{"__".join(path).upper()}=["…"]',
-        "too_short": "must not be empty",
-        "string_too_short": "must not be empty",
         "missing": f"is required{'' if variable else f' (or set {PREFIX}' + '__'.join(path).upper() + ')'}",
         "union_tag_not_found": 'needs kind = "lod" or kind = "learnosity"',
         "union_tag_invalid": 'kind must be "lod" or "learnosity"',
-    }.get(fault["type"], message)
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return _one_line(f"{where}: {advice}{more}" if where else f"{advice}{more}")
+    }.get(fault["type"]) or plainly(fault["type"], fault["msg"], fault.get("ctx"))
+    return where, advice
 
 
 def _one_line(message: str) -> str:

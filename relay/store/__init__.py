@@ -7,6 +7,7 @@ from relay.store.idempotency import IdempotencyStore
 from relay.store.keys import Keys
 from relay.store.leases import LeaseStore
 from relay.store.log import LogStore
+from relay.store.pulses import PulseStore
 from relay.store.registry import RegistryStore
 from relay.store.replays import ReplayStore
 from relay.store.scripts import Client, Scripts
@@ -26,6 +27,7 @@ class Store:
         self.snapshots = SnapshotStore(client, keys, scripts)
         self.log = LogStore(client, keys, scripts)
         self.deliveries = DeliveryStore(client, keys, scripts)
+        self.pulses = PulseStore(client, keys)
         self.registry = RegistryStore(client, keys, scripts)
         self.replays = ReplayStore(client, keys, scripts)
         self.statistics = StatisticsStore(client, keys)

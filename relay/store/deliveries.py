@@ -8,6 +8,7 @@ import msgspec
 
 from relay.core.errors import RelayError
 from relay.core.log import BEHIND_MS, SHELVED_MS, Attempt, Place, Waiting
+from relay.core.pulse import Pulse
 from relay.core.tally import tally
 from relay.store.delivery_state import DeliveryState, Order, Redelivered, names_of, state_of, whole_ms
 from relay.store.keys import Keys, shard_of
@@ -40,10 +41,12 @@ class Group:
     dead: list[tuple[str, int, Place]] = field(default_factory=list)
     """Subscriber, Unix ms, place of the event."""
     attempts: list[Attempt] = field(default_factory=list)
+    pulses: dict[str, Pulse] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         """Whether there is anything to settle."""
-        return bool(self.cursors or self.caught_up or self.done or self.due or self.dead or self.attempts)
+        settled = self.done or self.due or self.dead or self.attempts or self.pulses
+        return bool(self.cursors or self.caught_up or settled)
 
 
 class LostCommitError(RelayError):
@@ -85,11 +88,12 @@ class DeliveryStore:
             self._keys.attempts(shard),
             self._keys.counters,
             self._keys.sub,
+            self._keys.pulses(shard),
         ]
         dead: list[int | str] = []
         for subscriber_id, at_ms, place in group.dead:
             key = self._keys.dead(subscriber_id)
-            if key not in keys[6:]:
+            if key not in keys[7:]:
                 keys.append(key)
             dead += (subscriber_id, keys.index(key) + 1, at_ms, str(place))
         cursors = [text for name, place in group.cursors.items() for text in (name, str(place))]
@@ -102,6 +106,7 @@ class DeliveryStore:
             *(_pack(group.attempts) if group.attempts else "", f"{max(keep_after_ms, 0)}-0"),
             *(len(group.caught_up), *group.caught_up),
             *(len(group.cursors), *cursors),
+            *(len(group.pulses), *(item for one, pulse in group.pulses.items() for item in (one, _pack(pulse)))),
             *(item for pair in tally(group.attempts).items() for item in pair),
         ]
         verdict = await self._scripts.commit(keys, args)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Literal
 
-from relay.core.log import Place, Waiting, due_at
+from relay.core.log import BEHIND_MS, Place, Waiting, due_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,8 @@ class DeliveryState:
     dead_at_ms: int | None
     asked_ms: int | None = None
     """When it was last asked to begin again at attempt 1 (redelivery): the attempts before that are history."""
+    behind: bool = False
+    """It waits for an earlier event of its entity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,8 @@ def state_of(
     waiting = [(no, int(due)) for no, due in enumerate(scores, start=1) if due is not None]
     attempt_no, due_ms = waiting[-1] if waiting else (None, None)
     cursor = Place.parse(own or shared or b"0-0")
-    return DeliveryState(cursor, attempt_no, due_at(due_ms), whole_ms(dead_at_ms), whole_ms(asked_ms))
+    behind = due_ms is not None and due_ms >= BEHIND_MS
+    return DeliveryState(cursor, attempt_no, due_at(due_ms), whole_ms(dead_at_ms), whole_ms(asked_ms), behind)
 
 
 def names_of(subscriber_id: str, place: Place, count: int) -> list[str]:

@@ -18,6 +18,7 @@
 | rq:<shard> | zset | deliveries waiting for their next attempt, by due time in ms |
 | att:<shard> | stream | attempts, packed |
 | att:<shard>:copy, :writer, :former | stream, string, stream | while it is written anew, see `rewrite.py` (expire) |
+| pulse:<shard> | hash | subscriber → packed `Pulse`: how it has been doing lately |
 | att:<shard>:asked | zset | attempts that were asked for by hand, by the ms at which that was |
 | idem:<hash> | hash | a request with an idempotency key, and its answer; gone after a day |
 | answers | string | salt of the keys that seal these answers; an erasure removes it |
@@ -108,6 +109,10 @@ class Keys:
     def asked(self, shard: int) -> str:
         """When attempts of a shard were asked for by hand."""
         return f"{self.attempts(shard)}:asked"
+
+    def pulses(self, shard: int) -> str:
+        """How subscribers of a shard have been doing lately."""
+        return f"{self._prefix}pulse:{shard}"
 
     def replays(self, subscriber_id: str) -> str:
         """Replays of a subscriber."""

@@ -49,8 +49,12 @@ class RegistryStore:
         await self._put(old.id, await self._stored(old), _encode(new), event)
 
     async def delete(self, old: Subscriber) -> None:
-        """Remove, with its cursor, its dead letters, its replays and the number of its tests."""
+        """Remove, with its cursor, its dead letters, its replays, its pulse and the number of its tests."""
         await self._put(old.id, await self._stored(old), b"")
+
+    async def wake(self, subscriber_id: str) -> None:
+        """Have whoever sends to it look at a subscriber anew, as after a change: it is tried at once."""
+        await self._client.xadd(self._keys.ctl, {"k": "subscriber", "v": subscriber_id}, maxlen=10_000)
 
     async def trim_dead(self, before_ms: int) -> None:
         """Forget the dead letters of all subscribers that died before this."""
@@ -100,6 +104,7 @@ class RegistryStore:
                 keys.replays(subscriber_id),
                 keys.counters,
                 keys.meta,
+                keys.pulses(shard_of(subscriber_id)),
                 *index,
             ],
             [subscriber_id, expected, new, *told],

@@ -19,7 +19,7 @@ CONTROL_KEPT = 10_000
 NODE_ENTRIES = 100
 """A stream is trimmed by whole nodes, of so many entries at most (Redis: stream-node-max-entries)."""
 
-KEPT = {"att", "ctl", "cur", "epoch", "fence", "lease", "meta", "n", "st", "sub"}
+KEPT = {"att", "ctl", "cur", "epoch", "fence", "lease", "meta", "n", "pulse", "st", "sub"}
 """What may be left: attempts (see below), counters (they expire), and what grows with subscribers and entities only."""
 
 

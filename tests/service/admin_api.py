@@ -20,6 +20,7 @@ from relay.core.events import build
 from relay.core.keyring import Keyring
 from relay.core.log import Attempt, Entry, Waiting
 from relay.core.model import Change, Details, Event, Observation
+from relay.core.outcome import Outcome, Reply
 from relay.core.retry import DEFAULT_SCHEDULE_S, Verdict
 from relay.durable import Durable
 from relay.egress import Sender
@@ -114,7 +115,12 @@ class Api:
         return [one for one in found if one is not None]
 
     async def settle(
-        self, subscriber_id: str, *results: Attempt, cursor: Entry | None = None, parked: Entry | None = None
+        self,
+        subscriber_id: str,
+        *results: Attempt,
+        cursor: Entry | None = None,
+        parked: Entry | None = None,
+        resting_until_ms: int | None = None,
     ) -> None:
         """Commit what attempts came to, as a dispatcher does.
 
@@ -128,7 +134,11 @@ class Api:
             group.cursors[SHARD_CURSOR] = cursor.place
         if parked is not None:
             group.due[str(Waiting(subscriber_id, parked.place, 1))] = self.server_ms + 20_000
+        pulse = (await self.store.pulses.of([subscriber_id]))[subscriber_id]
         for one in results:
+            reply = Reply(Outcome(one.outcome), one.status)
+            pulse = pulse.noted(reply, self.server_ms, delivered=one.verdict == Verdict.DELIVERED)
+            group.pulses[subscriber_id] = pulse = pulse.resting(resting_until_ms)
             where = Waiting.parse(f"{one.subscriber_id}|{one.place}|{one.attempt_no}".encode())
             group.done.add(str(where))
             if one.next_ms is not None:

@@ -156,7 +156,7 @@ class Replica:
     async def ready(self) -> None:
         """Wait until it holds every shard."""
         # A replica that was killed may have renewed its leases at the last moment: then they have to expire.
-        await wait_until(lambda: len(self.shards) == SHARDS, 30, what="all shards held")
+        await wait_until(lambda: len(self.shards) == SHARDS, 15, what="all shards held")
 
 
 class Rig:
@@ -213,11 +213,11 @@ class Rig:
         """Take everything so far for settled, because the test itself has moved a cursor."""
         self._since[name] = await self.store.log.end()
 
-    async def all_accepted(self, name: str, ids: Sequence[str], timeout_s: float = 30.0) -> None:
+    async def all_accepted(self, name: str, ids: Sequence[str], timeout_s: float = 10.0) -> None:
         """Wait until a subscriber has answered each of these with a 2xx."""
         await wait_until(lambda: set(ids) <= self.hooks.accepted[name].keys(), timeout_s, what=f"{name} got everything")
 
-    async def committed(self, *names: str, timeout_s: float = 30.0) -> None:
+    async def committed(self, *names: str, timeout_s: float = 10.0) -> None:
         """Wait until nothing is outstanding for these subscribers, as far as the store knows."""
 
         async def quiet() -> bool:

@@ -51,7 +51,7 @@ class EventSource:
                 data.append(value)
         raise EOFError
 
-    async def take(self, count: int, timeout_s: float = 20.0) -> list[Message]:
+    async def take(self, count: int, timeout_s: float = 5.0) -> list[Message]:
         """The next so many events."""
         found: list[Message] = []
         async with asyncio.timeout(timeout_s):

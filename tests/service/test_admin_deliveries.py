@@ -67,6 +67,7 @@ async def test_a_list_shows_each_delivery_once_the_latest_first(redis_client: Re
             "next_attempt_at",
             "event_at",
             "cause",
+            "waits_for",
         }
         assert answer.body["data"][4]["next_attempt_at"] == "2096-10-02T07:06:40.000Z"
         assert answer.body["next_cursor"] is None
@@ -89,6 +90,7 @@ async def test_each_status_has_its_list(redis_client: Redis, limit: int) -> None
             assert {one["status"] for one in found} <= {status}
             for one in found:
                 shown = (await api.get(f"{PATH}/{one['id']}")).body
+                assert one.pop("waits_for") == next((wait["reason"] for wait in shown.pop("waits")), None)
                 assert shown == {**one, "attempts": shown["attempts"], "attempts_complete": True}
                 assert len(shown["attempts"]) == one["attempts"]
 
@@ -254,7 +256,21 @@ async def test_a_long_queue_is_read_in_bounded_pages(redis_client: Redis, monkey
         rare = await api.mint(1, "lab.cancelled")
         found = await api.pages(PATH, status="pending", limit=9)
         assert sorted(one["event_id"] for one in found) == sorted(one.event_id for one in entries + rare)
-        assert 0 < len(await api.pages(PATH)) <= 25  # without a status: only the head of the queue
+        for limit in (1, 7, 50):
+            everything = await api.pages(PATH, limit=limit)
+            assert sorted(one["event_id"] for one in everything) == sorted(one["event_id"] for one in found)
+
+
+async def test_the_list_of_all_goes_on_with_the_queue_where_the_attempts_end(redis_client: Redis) -> None:
+    """A subscriber that fails: what it was sent, what waits for a retry and all that is queued, each once."""
+    async with admin_api(redis_client) as api:
+        subscriber = await api.subscribe()
+        entries = await api.mint(40)
+        failed = [attempt(subscriber, one, 1, "retry", next_ms=3_999_999_999_999) for one in entries[:3]]
+        await api.settle(subscriber["id"], *failed, attempt(subscriber, entries[3], 1, "delivered"), cursor=entries[3])
+        for limit in (1, 2, 9, 50):
+            found = await api.pages(PATH, subscriber_id=subscriber["id"], limit=limit)
+            assert sorted(one["event_id"] for one in found) == sorted(one.event_id for one in entries), limit
 
 
 async def test_a_search_in_a_busy_shard_is_bounded_and_says_so(

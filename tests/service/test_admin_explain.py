@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from relay.admin.attempt_schema import moment
 from relay.core.catalogue import known_types
 from relay.core.log import Entry
 from relay.core.retry import Verdict
@@ -88,6 +89,29 @@ async def test_a_subscriber_gets_nothing_from_before_its_time(redis_client: Redi
         assert (await _of(api, entry, late))["verdict"] == "registered_later"
 
 
+@pytest.mark.parametrize("limit", [1, 5, 50])
+async def test_a_search_that_was_given_up_concludes_nothing(
+    redis_client: Redis, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    """A page ends before a subscriber for whom nothing was found in time: `delivered` is never made of that."""
+    async with admin_api(redis_client) as api:
+        early = [await api.subscribe() for _ in range(8)]
+        (entry,) = await api.mint()
+        for _ in range(5):
+            for one in early:
+                await api.settle(one["id"], attempt(one, entry, 1, Verdict.RETRY, next_ms=entry.place.ms + HOUR_MS))
+        api.clock.at = api.clock.at.fromtimestamp(entry.place.ms / 1000 + 5, api.clock.at.tzinfo)
+        late = {(await api.subscribe(enabled=number % 2 == 0))["id"] for number in range(30)}
+        monkeypatch.setattr("relay.admin.attempt_walk.Budget.__init__.__defaults__", (12,))
+        told = await api.pages(f"/v1/events/{entry.event_id}/explain", limit=limit)
+        assert {one["subscriber_id"]: one["verdict"] for one in told} == {
+            **{one["id"]: "delivery" for one in early},
+            **dict.fromkeys(late, "registered_later"),
+        }
+        assert {one["delivery"]["status"] for one in told if one["delivery"]} == {"pending"}
+        assert len(told) == len(early) + len(late)
+
+
 async def test_a_filter_that_was_widened_later_is_told_apart(redis_client: Redis) -> None:
     """It would match now, and there is no delivery: it did not when the event passed."""
     async with admin_api(redis_client) as api:
@@ -134,17 +158,21 @@ async def test_it_says_what_a_delivery_waits_for(redis_client: Redis) -> None:
         assert (behind["reason"], behind["detail"].split(" ")[0], behind["until"]) == ("queued", "2", None)
 
 
-async def test_it_says_that_a_subscriber_rests(redis_client: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_says_that_a_subscriber_rests_until_when_and_what_ends_it(redis_client: Redis) -> None:
     """Its latest attempts failed, one after the other; a single success would have ended that."""
-    monkeypatch.setattr("relay.admin.waits.OPEN_AFTER", 3)
     async with admin_api(redis_client) as api:
         ailing, well = await api.subscribe(), await api.subscribe()
         entries = await api.mint(5)
         for one, verdict in ((ailing, Verdict.DEAD), (well, Verdict.DELIVERED)):
             verdicts = [Verdict.DEAD, Verdict.DEAD, verdict]
             results = [attempt(one, entry, 1, v) for entry, v in zip(entries, verdicts, strict=False)]
-            await api.settle(one["id"], *results, cursor=entries[2])
-        assert [one["reason"] for one in (await _of(api, entries[4], ailing))["waits"]] == ["resting", "queued"]
+            until_ms = entries[0].place.ms + HOUR_MS if one is ailing else None
+            await api.settle(one["id"], *results, cursor=entries[2], resting_until_ms=until_ms)
+        resting, queued = (await _of(api, entries[4], ailing))["waits"]
+        assert (resting["reason"], queued["reason"]) == ("resting", "queued")
+        assert resting["until"] == moment(entries[0].place.ms + HOUR_MS)
+        assert "latest 3 attempts to it failed" in resting["detail"]
+        assert "/enable" in resting["detail"]
         assert [one["reason"] for one in (await _of(api, entries[4], well))["waits"]] == ["queued"]
 
 

@@ -6,7 +6,7 @@ The clock of the attempts is the API's, which the tests move; the dispatcher and
 import asyncio
 import base64
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ from standardwebhooks import Webhook
 
 from relay.admin.signing_keys import SigningKeys
 from relay.clock import SystemClock
+from relay.core.events import rfc3339
 from relay.core.keyring import Keyring
 from relay.core.subscriber import Subscriber
 from relay.store.keys import shard_of
@@ -117,6 +118,9 @@ async def test_old_and_new_secret_sign_until_the_overlap_ends(rig: Rig, redis_cl
         second = (await one.rotate(overlap_s=3600))["secret"]
         hit = await one.next()
         assert signed_by(hit, second, first)
+        shown = (await api.get(one.path)).body["previous_secrets"]
+        until = rfc3339(api.clock.at + timedelta(seconds=3600))
+        assert shown == [{"until": until}]
         for secret in (first, second):
             Webhook(secret).verify(hit.body, hit.headers)
         api.clock.advance(1800)

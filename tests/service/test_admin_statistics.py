@@ -9,6 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from relay.core.events import rfc3339
+from relay.store.keys import shard_of
 from tests.service.admin_api import Api, admin_api, attempt
 
 
@@ -118,7 +119,8 @@ async def test_health_of_one_who_has_had_everything(api: Api) -> None:
     assert (answer.body["recent"]["attempts"], answer.body["recent"]["delivered"]) == (3, 3)
     assert answer.body["last_success_at"] is not None
     assert answer.body["last_failure"] is None
-    assert answer.body["state"] == {"status": "ok", "reason": None, "failing_since": None}
+    well = {"status": "ok", "reason": None, "failing_since": None, "failures": 0, "resting_until": None}
+    assert answer.body["state"] == well
 
 
 async def test_health_tells_what_waits_and_what_failed(api: Api) -> None:
@@ -136,8 +138,32 @@ async def test_health_tells_what_waits_and_what_failed(api: Api) -> None:
     assert answer.body["backlog"]["oldest_at"] == _moment(entries[0].place.ms)
     assert answer.body["dead_letters"] == 1
     assert answer.body["last_failure"]["outcome"] == "status"
+    assert answer.body["last_failure_at"] is not None
     idle = await api.get(f"/v1/subscribers/{other['id']}/health")
     assert idle.body["backlog"]["count"] == 0
+
+
+async def test_health_does_not_depend_on_how_much_others_are_sent(api: Api) -> None:
+    """Hundreds of groups of attempts of another subscriber of the same shard hide neither success nor failure."""
+    mine, busy = await _of_one_shard(api)
+    first, second, third = await api.mint(3)
+    await api.settle(mine["id"], attempt(mine, first, 1, "delivered"), attempt(mine, second, 1, "dead"))
+    for _ in range(120):
+        await api.settle(busy["id"], attempt(busy, third, 1, "delivered"))
+    body = (await api.get(f"/v1/subscribers/{mine['id']}/health")).body
+    assert (body["recent"]["attempts"], body["recent"]["delivered"]) == (2, 1)
+    assert body["last_success_at"] is not None
+    assert (body["last_failure"]["outcome"], body["last_failure"]["verdict"]) == ("status", "dead")
+    assert (body["state"]["status"], body["state"]["reason"], body["state"]["failures"]) == ("failing", "status 500", 1)
+
+
+async def _of_one_shard(api: Api) -> tuple[dict[str, Any], dict[str, Any]]:
+    found: dict[int, dict[str, Any]] = {}
+    while True:
+        one = await api.subscribe()
+        other = found.setdefault(shard_of(one["id"]), one)
+        if other is not one:
+            return other, one
 
 
 async def test_a_long_backlog_is_counted_up_to_a_limit(api: Api) -> None:

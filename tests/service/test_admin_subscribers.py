@@ -46,13 +46,14 @@ async def test_a_registration_answers_with_defaults_and_the_secret_once(redis_cl
             "signature": "v1",
             "public_key": None,
             "previous_public_keys": [],
+            "previous_secrets": [],
             "ordering": "none",
             "max_in_flight": 16,
             "rate_per_s": None,
             "timeout_s": 15,
             "retry_schedule_s": None,
             "include_pii": False,
-            "state": {"status": "ok", "reason": None, "failing_since": None},
+            "state": {"status": "ok", "reason": None, "failing_since": None, "failures": 0, "resting_until": None},
             "created_at": "2026-11-21T17:00:30.250Z",
             "updated_at": "2026-11-21T17:00:30.250Z",
         }
@@ -217,7 +218,7 @@ async def test_disabling_and_enabling_show_in_the_state(redis_client: Redis) -> 
             answer = await api.call(method, route, body)
             assert (answer.body["enabled"], answer.body["state"]) == (
                 True,
-                {"status": "ok", "reason": None, "failing_since": None},
+                {"status": "ok", "reason": None, "failing_since": None, "failures": 0, "resting_until": None},
             )
         assert (await api.subscribe(enabled=False))["state"]["status"] == "disabled"
 

@@ -94,8 +94,8 @@ async def test_who_is_enabled_again_begins_anew(rig: Rig, monkeypatch: pytest.Mo
     replica = await rig.started()
     lane = replica.shards[shard_of("a")].lanes["a"]
     await rig.minter.mint(1)
-    await wait_until(lambda: lane.failing_since is not None)
-    lane.failing_since = replica.clock.now().replace(year=2025)
+    await wait_until(lambda: lane.pulse.failing_since_ms is not None)
+    lane.pulse = msgspec.structs.replace(lane.pulse, failing_since_ms=1)
     off = msgspec.structs.replace(subscriber, enabled=False, state=State(status="disabled"))
     await rig.change(off)
     await wait_until(lambda: not lane.receiver.subscriber.enabled)

@@ -95,7 +95,7 @@ class RelayProcess:
             async def good(source: str = source) -> bool:
                 return bool((await self.call("GET", f"/v1/sources/{source}"))["last_good_poll_at"])
 
-            await wait_until(good, 40, what=f"{source} polled")
+            await wait_until(good, 15, what=f"{source} polled")
 
     async def kill(self) -> None:
         """As `kill -9` does."""

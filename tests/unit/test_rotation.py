@@ -37,11 +37,13 @@ def test_rotations_within_an_overlap_add_up() -> None:
     assert [names(twice, at) for at in (30, 60, 90)] == ["cba", "cb", "c"]
 
 
-def test_a_rotation_never_lengthens_an_older_overlap_but_may_shorten_it() -> None:
-    """A leaked secret ends at once with an overlap of 0, whatever was said before."""
-    once = rotated((secret("a"),), secret("b"), NOW, 60)
-    assert names(rotated(once, secret("c"), NOW, MAX_OVERLAP_S), 60) == "cb"
-    assert rotated(once, secret("c"), NOW, 0) == (secret("c"),)
+def test_a_rotation_neither_lengthens_nor_shortens_an_older_overlap() -> None:
+    """What a receiver was promised holds; but an overlap of 0 ends all at once, whatever was said before."""
+    once = rotated((secret("a"),), secret("b"), NOW, 3600)
+    twice = rotated(once, secret("c"), NOW, 60)
+    assert [names(twice, at) for at in (0, 60, 3599.9, 3600)] == ["cab", "ca", "ca", "c"]
+    assert names(rotated(once, secret("c"), NOW, MAX_OVERLAP_S), 3600) == "cb"
+    assert rotated(twice, secret("d"), NOW, 0) == (secret("d"),)
 
 
 def test_what_has_ended_leaves_the_record() -> None:
@@ -64,7 +66,7 @@ def test_no_more_than_five_sign() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 100), st.integers(0, MAX_OVERLAP_S)), max_size=MAX_ALIVE - 1))
 def test_there_is_always_one_current_secret_and_ends_come_in_order(steps: list[tuple[int, int]]) -> None:
-    """Whatever the sequence: one without an end, first; an older one never outlives a newer one."""
+    """Whatever the sequence: one without an end, first; then those that end, the latest first."""
     found: tuple[StoredSecret, ...] = (secret("0"),)
     now = NOW
     for number, (pause_s, overlap_s) in enumerate(steps):

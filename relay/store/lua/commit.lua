@@ -1,13 +1,15 @@
 #!lua flags=allow-oom
 -- Settle a group of deliveries of one shard: cursors, retries, dead letters and attempts in one step.
 --
--- KEYS  1 lease   2 cursors   3 retries   4 attempts   5 stem of the counters   6 subscribers   7.. dead letters
+-- KEYS  1 lease   2 cursors   3 retries   4 attempts   5 stem of the counters   6 subscribers   7 pulses
+--       8.. dead letters
 -- ARGV  resource, token, mark of this commit, mark of the commit that it follows ('*' = any),
 --       n, n pairs of due ms and retry,
 --       n, n times subscriber, key number of its dead letters, time of death in ms, place,
 --       n, n retries to drop,
 --       packed attempts ('' = none), oldest attempt to keep in ms,
---       n, n cursor fields to drop,   n, n pairs of cursor field and place,   then pairs of counter and how many
+--       n, n cursor fields to drop,   n, n pairs of cursor field and place,
+--       n, n pairs of subscriber and packed pulse,   then pairs of counter and how many
 -- Returns  'FENCED' (somebody else holds the shard: nothing was changed), 'ALREADY' (a repeat),
 --          'LOST' (the latest commit here is not the one that this follows: the store has lost some, or the caller
 --          remembers another shard; nothing was changed), or 'OK'
@@ -38,6 +40,10 @@ local attempts, oldest = take(), take()
 if attempts ~= '' then redis.call('XADD', KEYS[4], 'MINID', '~', oldest, '*', 'a', attempts) end
 for _ = 1, tonumber(take()) do redis.call('HDEL', KEYS[2], take()) end
 for _ = 1, tonumber(take()) do redis.call('HSET', KEYS[2], take(), take()) end
+for _ = 1, tonumber(take()) do
+  local subscriber, pulse = take(), take()
+  if redis.call('HEXISTS', KEYS[6], subscriber) == 1 then redis.call('HSET', KEYS[7], subscriber, pulse) end
+end
 redis.call('HSET', KEYS[2], '#', mark)
 if at <= #ARGV then count(KEYS[5], { unpack(ARGV, at) }) end
 return 'OK'
