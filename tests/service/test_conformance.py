@@ -262,7 +262,7 @@ async def test_a_subscribers_headers_are_sent_and_cannot_replace_the_signature()
     [
         ((), "name the receiver and its key"),
         (("http://127.0.0.1/",), "name the receiver and its key"),
-        (("127.0.0.1:9000", "--secret", SECRET), "must start with https://"),
+        (("127.0.0.1:9000", "--secret", SECRET), "must start with http:// or https://"),
         (("http://u:hunter2@h/", "--secret", SECRET), "put credentials into a header"),
         (("http://h/", "--secret", "whsec_hunter2"), "signing secret"),
         (("http://h/", "--secret", SECRET, "--header", "hunter2"), "NAME: VALUE"),
