@@ -22,7 +22,7 @@ const STATUSES = [
 
 /** In what order the API tells them. */
 const ORDERS = {
-  "": "What has not been attempted comes first, then the latest attempt first.",
+  "": "Some of what has not been attempted comes first, then the latest attempt first, then the rest of the queue.",
   pending: "By their next attempt, the earliest first; then what has not been attempted.",
   delivered: "The latest attempt first.",
   dead: "The one that died last comes first.",
@@ -69,7 +69,7 @@ function redeliverOne(one) {
 
 /** What a redelivery has come to so far: it may have to wait for its subscriber. */
 export function redelivered(done) {
-  const resting = done.waits?.find((one) => one.reason === "resting");
+  const resting = done.waits.find((one) => one.reason === "resting");
   if (resting)
     return `Asked for: ${resting.detail}${resting.until ? `, next at ${moment(new Date(resting.until))}` : ""}.`;
   return done.note ? `Asked for: ${done.note}.` : "It is due now.";

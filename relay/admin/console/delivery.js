@@ -35,7 +35,7 @@ export async function deliveryView(ctx, id) {
         ["Subscriber", whose],
         one.status === "dead" && one.attempts.length ? ["Given up", when(one.attempts.at(-1).at)] : null,
         one.status === "pending" ? ["Next attempt", next(one)] : null,
-        one.waits?.length ? ["Waits", one.waits.map(wait)] : null,
+        one.waits.length ? ["Waits", one.waits.map(wait)] : null,
       ]),
       section(
         "Attempts",
@@ -93,7 +93,7 @@ async function subscriber(id, signal) {
 }
 
 function next(one) {
-  if (!one.next_attempt_at) return none(one.waits?.length ? "when what it waits for is over" : "the next in line");
+  if (!one.next_attempt_at) return none(one.waits.length ? "when what it waits for is over" : "the next in line");
   return [when(one.next_attempt_at), ", ", since(one.next_attempt_at)];
 }
 

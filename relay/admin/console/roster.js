@@ -2,7 +2,8 @@
 
 import { everything } from "./api.js";
 import { badge, el } from "./dom.js";
-import { since, when } from "./format.js";
+import { count, since, when } from "./format.js";
+import { failure } from "./words.js";
 
 const KINDS = { ok: "good", failing: "bad", disabled: "warn" };
 /** The order of those that need attention first. */
@@ -39,21 +40,19 @@ export function fits(one, text) {
 /** How a subscriber stands, in a word, and whether it rests. */
 export function stateBadge(one) {
   const { status } = one.state;
-  return [badge(status, KINDS[status] ?? "idle"), rests(one.state) ? [" ", badge("resting", "warn")] : null];
+  return [badge(status, KINDS[status] ?? "idle"), one.state.resting_until ? [" ", badge("resting", "warn")] : null];
 }
 
-/** Why, since when, and when the next attempt is made, in a sentence; null where all is well. */
+/** Why, since when, and until when it rests, in sentences; null where all is well. */
 export function standing({ reason, failing_since: from, failures, resting_until: until }) {
-  if (!reason && !from) return null;
-  const times = failures > 1 ? ` (${failures} attempts in a row)` : "";
-  const told = [reason ?? "the latest attempt failed", times, from ? [", since ", when(from)] : null];
-  if (!until) return el("p", { class: "sentence" }, told);
-  const next = rests({ resting_until: until })
-    ? [". It rests until ", when(until, { short: true }), " (", since(until), "), then one attempt tries it out."]
-    : ". One attempt at a time tries it out.";
-  return el("p", { class: "sentence" }, told, next);
-}
-
-function rests(state) {
-  return Boolean(state.resting_until) && new Date(state.resting_until) > new Date();
+  const times = failures > 1 ? ` (${count(failures)} attempts in a row)` : "";
+  const why = reason ? [failure(reason), times, from ? [", since ", when(from)] : null, ". "] : null;
+  const rest = [
+    "It rests until ",
+    when(until, { short: true }),
+    " (",
+    since(until),
+    "), then one attempt tries it out.",
+  ];
+  return reason || until ? el("p", { class: "sentence" }, why, until ? rest : null) : null;
 }

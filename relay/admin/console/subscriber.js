@@ -66,16 +66,15 @@ function head(one) {
 }
 
 function healthOf(told) {
-  const { backlog: waits, recent, last_failure: failure } = told;
-  const failedAt = failure?.at;
+  const { backlog: waits, recent, last_failure: failure, last_failure_at: failedAt } = told;
   const failed = failure ? `: ${ending(failure)}, after ${milliseconds(failure.duration_ms)}` : "";
   return [
     facts([
       ["Backlog", waits.count ? [`${backlog(told)} pending, the oldest `, since(waits.oldest_at)] : "nothing waits"],
       ["Dead letters", count(told.dead_letters)],
-      ["Last success", told.last_success_at ? since(told.last_success_at) : none("none on record")],
-      ["Latest attempts", recent.attempts ? lately(recent) : none("none on record")],
-      ["Last failure", failedAt ? [since(failedAt), failed] : none("none on record")],
+      ["Last success", told.last_success_at ? since(told.last_success_at) : none("never")],
+      ["Latest attempts", recent.attempts ? lately(recent) : none("never any")],
+      ["Last failure", failedAt ? [since(failedAt), failed] : none("never")],
       failure?.detail ? ["Its detail", failure.detail] : null,
     ]),
     failure?.response_body
@@ -103,7 +102,7 @@ function settings(one) {
     ],
     ["Format", one.format],
     ["Signature", one.signature === "v1a" ? ["v1a ", whole(one.public_key ?? "")] : "v1 (HMAC-SHA256)"],
-    one.previous_secrets?.length
+    one.previous_secrets.length
       ? ["Older secrets", one.previous_secrets.map(({ until }) => el("div", {}, "one signs too until ", when(until)))]
       : null,
     one.previous_public_keys.length

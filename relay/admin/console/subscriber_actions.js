@@ -99,7 +99,7 @@ function remove(one) {
 }
 
 function olderUntil(one) {
-  return [...(one.previous_secrets ?? []), ...one.previous_public_keys]
+  return [...one.previous_secrets, ...one.previous_public_keys]
     .map(({ until }) => until)
     .sort()
     .at(-1);

@@ -151,7 +151,7 @@ const CELLS = {
       ? el("a", { href: href(["deliveries"], { subscriber_id: one.id, status: "dead" }) }, count(told.dead_letters))
       : "0",
   share: (told) => share(told.recent.delivered, told.recent.attempts),
-  success: (told) => (told.last_success_at ? since(told.last_success_at) : none("none on record")),
+  success: (told) => (told.last_success_at ? since(told.last_success_at) : none("never")),
 };
 
 /** A cell of a subscriber's health, which is asked for once for all its cells. */

@@ -54,6 +54,12 @@ export function outcomeName(outcome) {
   );
 }
 
+/** Why a subscriber is said to fail or to be disabled: an outcome or `status 500`, or a sentence already. */
+export function failure(reason) {
+  const status = /^status (\d+)$/.exec(reason);
+  return status ? `it answered ${status[1]}` : (OUTCOMES[reason] ?? reason);
+}
+
 /** What became of a delivery after an attempt. */
 export function afterwards(verdict) {
   return VERDICTS[verdict] ?? verdict;
