@@ -81,6 +81,8 @@ async def _fail_and_redeliver(page: Page, receiver: Receiver) -> None:
     await expect(page.get_by_role("row").filter(has_text="answered 500").first).to_be_visible()
     receiver.status = 204
     await page.locator("dl").get_by_role("link", name="The LMS").click()
+    await page.get_by_role("button", name="Try now").click()
+    await expect(page.get_by_text("ok", exact=True)).to_be_visible()
     await page.get_by_role("button", name="Disable").click()
     await page.get_by_role("dialog").get_by_role("button", name="Disable").click()
     await expect(page.get_by_text("disabled through the API")).to_be_visible()

@@ -45,6 +45,7 @@ export function stateBadge(one) {
 
 /** Why, since when, and until when it rests, in sentences; null where all is well. */
 export function standing({ reason, failing_since: from, failures, resting_until: until }) {
+  if (!reason && !until) return null;
   const times = failures > 1 ? ` (${count(failures)} attempts in a row)` : "";
   const why = reason ? [failure(reason), times, from ? [", since ", when(from)] : null, ". "] : null;
   const rest = [
@@ -54,5 +55,5 @@ export function standing({ reason, failing_since: from, failures, resting_until:
     since(until),
     "), then one attempt tries it out.",
   ];
-  return reason || until ? el("p", { class: "sentence" }, why, until ? rest : null) : null;
+  return el("p", { class: "sentence" }, why, until ? rest : null);
 }
