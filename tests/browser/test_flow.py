@@ -68,7 +68,7 @@ async def _crash(page: Page, sandbox: RelayProcess, visits: Visits) -> None:
 async def _fail_and_redeliver(page: Page, receiver: Receiver) -> None:
     receiver.status = 500
     await page.get_by_role("link", name="Deliveries", exact=True).click()
-    await page.get_by_label("Status").select_option("Dead letters")
+    await page.get_by_label("Status", exact=True).select_option("Dead letters")
     await expect(page.get_by_role("heading", name="Dead letters")).to_be_visible()
     dead = page.get_by_role("row").filter(has_text="dead")
 
