@@ -15,7 +15,7 @@ import aiohttp
 
 from tests.helpers import free_port, wait_until
 
-START_S = 20.0
+START_S = 60.0
 COVERED = {name: value for name, value in os.environ.items() if not name.startswith("RELAY_")}
 
 
