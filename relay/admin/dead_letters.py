@@ -77,7 +77,12 @@ class DeadLetters:
             Letter(
                 (at, subscriber_id, str(place)),
                 _seen(
-                    subscriber_id, place, entry, attempt, unsent=at >= forgotten.get(shard_of(subscriber_id), at + 1)
+                    subscriber_id,
+                    place,
+                    entry,
+                    attempt,
+                    died_ms=at,
+                    unsent=at >= forgotten.get(shard_of(subscriber_id), at + 1),
                 ),
                 entry is not None,
             )
@@ -85,10 +90,12 @@ class DeadLetters:
         ]
 
 
-def _seen(subscriber_id: str, place: Place, entry: Entry | None, last: Attempt | None, *, unsent: bool) -> Seen:
+def _seen(
+    subscriber_id: str, place: Place, entry: Entry | None, last: Attempt | None, *, died_ms: int, unsent: bool
+) -> Seen:
     """`unsent` says that its death is on record, and no attempt with it: its event was trimmed while it waited."""
     told = entry or last
     cause: Cause | None = "relay" if entry is None and last is None and unsent else cause_of(last)
     event_id, event_type = (told.event_id, told.event_type) if told else (None, None)
     number = last.attempt_no if last else None
-    return Seen(subscriber_id, place, event_id, event_type, "dead", number, cause=cause)
+    return Seen(subscriber_id, place, event_id, event_type, "dead", number, cause=cause, died_ms=died_ms)

@@ -137,6 +137,8 @@ class DeliverySummary(Described):
     cause: Cause | None
     """Of a dead letter: whose failure it is. `relay` if its proxy failed, the body was too large, or the event outlived
     its retention; null where the record has expired."""
+    died_at: Moment | None
+    """Of a dead letter: when it was given up."""
 
 
 class DeliveryOut(Described):
@@ -155,6 +157,8 @@ class DeliveryOut(Described):
     """False: the search for more attempts was given up, or the record has expired."""
     next_attempt_at: Moment | None
     cause: Cause | None
+    died_at: Moment | None
+    """Of a dead one: when it was given up."""
 
 
 class DeliveryInFull(DeliveryOut):
@@ -202,6 +206,7 @@ def _shown(seen: Seen) -> dict[str, Any]:
         "attempts": seen.attempts,
         "next_attempt_at": moment(seen.next_ms),
         "cause": seen.cause,
+        "died_at": moment(seen.died_ms),
     }
 
 

@@ -83,6 +83,7 @@ _DELIVERY: Final[dict[str, Any]] = {
     "status": "pending",
     "next_attempt_at": "2026-11-21T17:00:05.423Z",
     "cause": None,
+    "died_at": None,
 }
 DELIVERY_SUMMARY: Final[dict[str, Any]] = {**_DELIVERY, "attempts": 1, "waits_for": "retry"}
 WAIT: Final[dict[str, Any]] = {

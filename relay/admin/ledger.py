@@ -56,6 +56,8 @@ class Seen:
     """Pending: it stands in the log after the subscriber's cursor, and no attempt of it waits for its time."""
     behind: bool = False
     """Pending: it waits for an earlier event of its entity."""
+    died_ms: int | None = None
+    """When a dead letter was given up; None if its record has expired."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +175,8 @@ class Ledger:
         queued = status == "pending" and state.waiting_attempt_no is None
         behind = status == "pending" and state.behind
         what = entry.event_id, entry.event_type
-        seen = Seen(subscriber_id, entry.place, *what, status, made, due, cause, queued, behind)
+        died = state.dead_at_ms if status == "dead" else None
+        seen = Seen(subscriber_id, entry.place, *what, status, made, due, cause, queued, behind, died)
         return Found(seen, history, state)
 
     async def _forgotten(self, subscriber: Subscriber | None, place: Place) -> bool:

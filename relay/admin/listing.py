@@ -205,7 +205,8 @@ def _seen(attempt: Attempt, status: DeliveryStatus, state: DeliveryState | None)
     place = Place.parse(attempt.place)
     next_ms, behind = (None, False) if state is None else (state.waiting_until_ms, state.behind)
     whose, what = (attempt.subscriber_id, place), (attempt.event_id, attempt.event_type)
-    return Seen(*whose, *what, status, attempt.attempt_no, next_ms, cause, behind=behind)
+    died_ms = attempt.started_ms + attempt.duration_ms if status == "dead" else None
+    return Seen(*whose, *what, status, attempt.attempt_no, next_ms, cause, behind=behind, died_ms=died_ms)
 
 
 def _walk_cursor(key: WalkKey | None, rest: PendingCursor | None) -> WalkCursor:

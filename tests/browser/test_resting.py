@@ -1,4 +1,4 @@
-"""A subscriber that fails: it is told of at once, with the moment of the next try, wherever it or its deliveries are."""
+"""A subscriber that fails: told of at once, with the moment of its next try, wherever it or its deliveries are shown."""
 
 import pytest
 from playwright.async_api import expect

@@ -164,3 +164,22 @@ async def test_what_was_delivered_before_the_record_begins_is_told_as_delivered(
 
 def _shard(subscriber: dict[str, Any]) -> int:
     return shard_of(subscriber["id"])
+
+
+async def test_a_dead_letter_says_when_it_was_given_up(redis_client: Redis) -> None:
+    """The list is in the order that it shows; the others have no such time."""
+    async with admin_api(redis_client) as api:
+        subscriber = await api.subscribe()
+        entries = await api.mint(3)
+        for one in (entries[1], entries[0]):
+            await api.settle(subscriber["id"], attempt(subscriber, one, 1, "dead"), cursor=entries[1])
+            await asyncio.sleep(0.002)  # the store's clock tells milliseconds
+        letters = await api.pages(PATH, status="dead")
+        assert [one["event_id"] for one in letters] == [entries[0].event_id, entries[1].event_id]
+        died = [one["died_at"] for one in letters]
+        assert died == sorted(died, reverse=True)
+        assert all(one["event_at"] <= one["died_at"] for one in letters)
+        assert [(await api.get(f"{PATH}/{one['id']}")).body["died_at"] for one in letters] == died
+        mixed = {one["event_id"]: one["died_at"] for one in await api.pages(PATH)}
+        assert mixed[entries[2].event_id] is None
+        assert None not in (mixed[entries[0].event_id], mixed[entries[1].event_id])

@@ -67,6 +67,7 @@ async def test_a_list_shows_each_delivery_once_the_latest_first(redis_client: Re
             "next_attempt_at",
             "event_at",
             "cause",
+            "died_at",
             "waits_for",
         }
         assert answer.body["data"][4]["next_attempt_at"] == "2096-10-02T07:06:40.000Z"

@@ -45,6 +45,7 @@ export function deliveryColumns(without = [], ctx = null) {
       title: "Subscriber",
       cell: (one) => long(ctx?.names?.[one.subscriber_id] ?? one.subscriber_id, ["subscribers", one.subscriber_id], ""),
     },
+    { name: "died", title: "Given up", cell: (one) => when(one.died_at, { short: true }) },
     { name: "status", title: "Status", cell: (one) => status(one) },
     { name: "next", title: "Next attempt", cell: (one) => next(one) },
     { name: "open", title: "Delivery", cell: (one) => (one.id ? attempts(one) : none()) },
@@ -96,7 +97,7 @@ export async function deliveryList(ctx) {
   if (wanted.status !== "dead") wanted.cause = "";
   const names = namesOf(subscribers);
   const list = paged(ctx, {
-    columns: deliveryColumns([wanted.status === "dead" ? "next" : "again"], { names }),
+    columns: deliveryColumns(wanted.status === "dead" ? ["next"] : ["again", "died"], { names }),
     caption: "Deliveries",
     read: (cursor) => get("/v1/deliveries", { ...wanted, cursor }, ctx.signal),
     nothing: () => nothing(wanted, subscribers.length),

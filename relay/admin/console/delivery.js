@@ -33,7 +33,7 @@ export async function deliveryView(ctx, id) {
         ["Event", [link(["events", one.event_id], one.event_type), " ", whole(one.event_id)]],
         ["Entered the log", when(one.event_at)],
         ["Subscriber", whose],
-        one.status === "dead" && one.attempts.length ? ["Given up", when(one.attempts.at(-1).at)] : null,
+        one.died_at ? ["Given up", when(one.died_at)] : null,
         one.status === "pending" ? ["Next attempt", next(one)] : null,
         one.waits.length ? ["Waits", one.waits.map(wait)] : null,
       ]),
@@ -99,5 +99,6 @@ function next(one) {
 
 /** One of the things that it waits for. */
 export function wait({ detail, until }) {
-  return el("div", {}, detail, new Date(until) > new Date() ? [", ", since(until)] : null);
+  const ahead = new Date(until) > new Date();
+  return el("div", {}, ahead ? ["until ", when(until, { short: true }), " (", since(until), "): "] : null, detail);
 }
