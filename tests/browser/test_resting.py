@@ -1,4 +1,4 @@
-"""A subscriber that fails: told of at once, with the moment of its next try, wherever it or its deliveries are shown."""
+"""A subscriber that fails: told of at once, with the moment of its next try, wherever it is shown."""
 
 import pytest
 from playwright.async_api import expect
