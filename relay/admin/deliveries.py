@@ -1,5 +1,6 @@
 """Deliveries: what became of an event on its way to a subscriber, and making it again."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -19,6 +20,7 @@ from relay.admin.delivery_schema import (
     shown_delivery,
     shown_in_full,
 )
+from relay.admin.feed import SEARCH_S
 from relay.admin.ledger import Found, Ledger
 from relay.admin.listing import Listing
 from relay.admin.pages import json_response, page_response
@@ -64,7 +66,11 @@ class Deliveries:
 
     async def _list(self, request: web.Request) -> web.Response:
         query = read_query(request, DeliveriesQuery)
+        until = asyncio.get_running_loop().time() + SEARCH_S
         found, following = await self._listing.page(query)
+        while not found and following is not None and asyncio.get_running_loop().time() < until:
+            query = query.model_copy(update={"cursor": query.following(following)})
+            found, following = await self._listing.page(query)
         waits = await self._waits({one.subscriber_id for one in found if one.status == "pending"})
         shown = [shown_delivery(waits.timed(one), waits.briefly(one)) for one in found]
         return page_response(shown, query.following(following))

@@ -23,7 +23,7 @@ from relay.admin.entity_schema import (
 from relay.admin.feed import Feed, FeedCursor
 from relay.admin.ledger import Ledger, may_have_had_it
 from relay.admin.pages import json_response
-from relay.admin.problems import not_found
+from relay.admin.problems import no_source, not_found
 from relay.admin.requests import read_query
 from relay.admin.routes import Route
 from relay.admin.waits import Waits
@@ -70,7 +70,7 @@ class Entities:
         end = (await self._feed.shown()).end
         found = await self._store.log.of_entity(source, entity_id, after, end, query.limit + 1)
         if snapshot is None and not found and after == START:
-            raise not_found("entity")
+            raise not_found("entity") if source in self._kinds else no_source(self._kinds)
         told = await self._told(found[: query.limit])
         kind = family.entity_kind if family else _kind(found)
         last = found[len(told) - 1].place if len(told) < len(found) else None

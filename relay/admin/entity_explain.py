@@ -16,7 +16,7 @@ from relay.admin.entities import named
 from relay.admin.entity_schema import FAMILIES, EntityExplained, NoEventReason, read_state, shown_state
 from relay.admin.feed import Feed
 from relay.admin.pages import json_response
-from relay.admin.problems import not_found
+from relay.admin.problems import no_source
 from relay.admin.routes import Route
 from relay.admin.sources import SourceInfo, freshness
 from relay.clock import Clock
@@ -53,7 +53,7 @@ class ExplainEntity:
         name, entity_id = named(request)
         source = self._sources.get(name)
         if source is None:
-            raise not_found("source")
+            raise no_source(self._sources)
         family = FAMILIES[source.kind]
         snapshot = read_state(await self._store.snapshots.load_one(name, entity_id), family)
         (text,) = await self._store.snapshots.meta(f"status:{name}")

@@ -95,7 +95,8 @@ def _from_http(request: web.BaseRequest, error: web.HTTPException) -> web.Respon
             return web.Response(status=204, headers=allow)
         return ProblemError("method-not-allowed", f"use {allow['Allow']}", headers=allow).response()
     if isinstance(error, web.HTTPNotFound) and isinstance(request, web.Request):
-        return ProblemError("not-found", f"no route has this path; {request.app[PATHS]}").response()
+        slash = "paths end without a slash; " if request.path.endswith("/") else ""
+        return ProblemError("not-found", f"no route has this path; {slash}{request.app[PATHS]}").response()
     if isinstance(error, web.HTTPExpectationFailed):
         return ProblemError("expectation-failed", "expect 100-continue, or nothing").response()
     if isinstance(error, web.HTTPRequestEntityTooLarge):

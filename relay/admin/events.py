@@ -7,8 +7,8 @@ from aiohttp import web
 from pydantic import model_validator
 
 from relay.admin.feed import EventOut, Feed, FeedItem, Selection, cursor_at, item
-from relay.admin.pages import CursorText, PageQuery, json_response, page_response
-from relay.admin.problems import erased, not_found
+from relay.admin.pages import CursorText, PageQuery, json_response
+from relay.admin.problems import erased, no_event
 from relay.admin.requests import read_query
 from relay.admin.routes import Route
 
@@ -43,6 +43,7 @@ class Events:
                 {200: FeedItem},
                 query=EventsQuery,
                 page=True,
+                at_end=True,
                 problems=(410,),
             ),
             Route("GET", "/v1/events/{id}", self._get, "Show an event", {200: EventOut}, problems=(410,)),
@@ -53,13 +54,15 @@ class Events:
         name = "after" if query.after is not None else "cursor"
         text = query.after if query.after is not None else query.cursor
         start = None if text is None else await self._feed.place(text, name)
-        found = await self._feed.scan(query, start, query.limit)
-        return page_response([item(one) for one in found.entries], cursor_at(found.reached) if found.more else None)
+        found = await self._feed.search(query, start, query.limit)
+        following = cursor_at(found.reached) if found.more else None
+        data = [item(one) for one in found.entries]
+        return json_response({"data": data, "next_cursor": following, "at_end": found.at_end})
 
     async def _get(self, request: web.Request) -> web.Response:
         entry = await self._feed.find(request.match_info["id"])
         if entry is None:
-            raise not_found("event")
+            raise no_event()
         if entry.erased:
             raise erased()
         return json_response(msgspec.Raw(entry.payload))

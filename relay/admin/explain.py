@@ -15,7 +15,7 @@ from relay.admin.explain_schema import EventExplained, ExplainQuery, Verdict, sh
 from relay.admin.feed import Feed
 from relay.admin.ledger import Found, Ledger, may_have_had_it
 from relay.admin.pages import NameCursor, json_response, page_of
-from relay.admin.problems import erased, not_found
+from relay.admin.problems import erased, no_event, not_found
 from relay.admin.requests import read_query
 from relay.admin.routes import Route
 from relay.admin.waits import Waits
@@ -55,7 +55,7 @@ class Explain:
         query = read_query(request, ExplainQuery)
         entry = await self._feed.find(request.match_info["id"])
         if entry is None:
-            raise not_found("event")
+            raise no_event()
         if entry.erased:
             raise erased()
         page, following = page_of(await self._subscribers(query.subscriber_id), query, lambda one: one.id)

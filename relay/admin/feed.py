@@ -4,9 +4,10 @@ Invariants: an event is shown once it is durable, not before; private fields nev
 before what retention has removed, or beyond what the log has ever given out, is told so instead of losing in silence.
 """
 
+import asyncio
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import msgspec
@@ -25,7 +26,9 @@ from relay.store.log import LogStore
 
 EVENT_ID: Final = re.compile(r"evt_[a-z2-7]{26}")
 SCAN: Final = 2000
-"""Entries read for one page at the most: with a rare filter a page may be short, or empty, and still not the last."""
+"""Entries read at a time for one page: with a rare filter a page may be short, and still not the last."""
+SEARCH_S: Final = 1.0
+"""For so long a page that is empty so far is searched on."""
 _CHUNK: Final = 250
 
 REMOVED: Final = (
@@ -95,6 +98,8 @@ class Portion:
     """The log was read up to here."""
     more: bool
     """Whether something may follow, or something was passed over after the last entry: the place to go on is news."""
+    at_end: bool = False
+    """Whether everything up to the end of the log was looked at."""
 
 
 class Feed:
@@ -113,16 +118,27 @@ class Feed:
         """How far the log may be shown now."""
         return await self._durable.shown()
 
-    async def place(self, text: str, name: str) -> Place:
-        """The place that a cursor or an event id names; raises `ProblemError` that names the parameter."""
+    async def place(self, text: str, name: str, without: str = "to begin at the oldest") -> Place:
+        """The place that a cursor or an event id names; raises `ProblemError` that names the parameter.
+
+        `without` says what follows from leaving it out.
+        """
         if text.startswith("evt_"):
             entry = await self.find(text)
             if entry is None:
-                raise invalid(
-                    FieldError(f"/{name}", "names no event that is kept: leave it out to begin at the oldest")
-                )
+                raise invalid(FieldError(f"/{name}", f"names no event that is kept: leave it out {without}"))
             return entry.place
         return read_cursor(text, name)
+
+    async def search(self, selection: Selection, start: Place | None, limit: int) -> Portion:
+        """As `scan`, and on from there while nothing is found, until the end of the log or of the time for it."""
+        until = asyncio.get_running_loop().time() + SEARCH_S
+        found = await self.scan(selection, start, limit)
+        while not (found.entries or found.at_end) and asyncio.get_running_loop().time() < until:
+            await asyncio.sleep(0)
+            more = await self.scan(selection, found.reached, limit)
+            found = replace(more, more=more.more or found.more)
+        return found
 
     async def scan(self, selection: Selection, start: Place | None, limit: int) -> Portion:
         """Up to `limit` matching events after a place (None: from the oldest); `ProblemError` where that is gone."""
@@ -144,7 +160,8 @@ class Feed:
                     if len(found) == limit:
                         return Portion(found, place, more=True)
             if len(chunk) < _CHUNK:
-                return Portion(found, place, more=place != (found[-1].place if found else begin))
+                more = place != (found[-1].place if found else begin)
+                return Portion(found, place, more, at_end=True)
         return Portion(found, place, more=True)
 
 

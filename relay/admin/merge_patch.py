@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from relay.admin.problems import FieldError, pointer
-from relay.admin.requests import names
+from relay.admin.problems import FieldError, names, pointer
 from relay.admin.subscriber_schema import HEADER_NAME, NO_HEADER_NAME, ONE_HEADER_TWICE, FilterIn, SubscriberIn
+from relay.core.wording import among
 
 
 def patched(subscriber: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
@@ -42,8 +42,11 @@ def faults(patch: Mapping[str, Any]) -> list[FieldError]:
 
 
 def _unknown(where: tuple[str, ...], patch: Mapping[str, Any], known: list[str]) -> list[FieldError]:
-    detail = f"there is no such field to change (there are: {', '.join(known)})"
-    return [FieldError(pointer((*where, name)), detail) for name in patch if name not in known]
+    return [
+        FieldError(pointer((*where, name)), f"there is no such field to change ({among(name, known)})")
+        for name in patch
+        if name not in known
+    ]
 
 
 def _inner(patch: Mapping[str, Any], name: str) -> Mapping[str, Any]:

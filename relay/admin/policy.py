@@ -5,12 +5,20 @@ cannot be shown, or changed in anything else.
 """
 
 import difflib
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from relay.core.addresses import UrlRefusedError
 from relay.core.health import OWN
+from relay.core.lab import STATUS_NAMES
+from relay.core.session import COMPLETED, DISCARDED, INCOMPLETE, PENDING
 from relay.core.subscriber import Subscriber
+
+_STATUSES = (*STATUS_NAMES.values(), INCOMPLETE, COMPLETED, DISCARDED, PENDING, "ok", "failing", "degraded", "disabled")
+"""Of labs, of sessions, and of what the relay's own events are about."""
+_NUMBERED = re.compile(r"Status [0-9]+")
+"""What a lab's status is called that the vendor does not name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +44,17 @@ class Policy:
             return self.normalise(value)
         except UrlRefusedError as error:
             raise ValueError(str(error)) from None
+
+    def status(self, value: str) -> str:
+        """The name of a status. One that is not known may be an upstream's new one; raises `ValueError` for a slip."""
+        kept = () if self.kept is None else (*self.kept.filter.from_, *self.kept.filter.to)
+        if value in _STATUSES or value in kept or _NUMBERED.fullmatch(value):
+            return value
+        near = difflib.get_close_matches(value.lower(), [one.lower() for one in _STATUSES], 1, 0.8)
+        if not near:
+            return value
+        meant = next(one for one in _STATUSES if one.lower() == near[0])
+        raise ValueError(f"is no status that is known: did you mean {meant}?")
 
     def source(self, value: str) -> str:
         """The name of a source whose events there can be; raises `ValueError` with what may have been meant."""

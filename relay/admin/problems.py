@@ -1,14 +1,16 @@
 """Errors as RFC 9457 problems: what is wrong, where, and how to mend it. None ever repeats what was sent."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 from aiohttp import web
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from relay.core.errors import RelayError
+from relay.core.wording import among, plainly
 
 MEDIA_TYPE: Final = "application/problem+json"
 MAX_ERRORS: Final = 20
@@ -95,9 +97,20 @@ def invalid(*errors: FieldError) -> ProblemError:
     return ProblemError("invalid-input", f"mend {where} and send it again", errors=errors)
 
 
-def not_found(what: str) -> ProblemError:
-    """Something that was asked for by its id."""
-    return ProblemError("not-found", f"there is no such {what}: it never existed, was deleted, or is kept no longer")
+def not_found(what: str, hint: str = "") -> ProblemError:
+    """Something that was asked for by its id; the hint begins with what it is to be set off with."""
+    detail = f"there is no such {what}: it never existed, was deleted, or is kept no longer{hint}"
+    return ProblemError("not-found", detail)
+
+
+def no_event() -> ProblemError:
+    """An event that was asked for by its id."""
+    return not_found("event", "; tests (relay.test) are sent, and not kept")
+
+
+def no_source(known: Iterable[str]) -> ProblemError:
+    """A source that is not configured."""
+    return ProblemError("not-found", f"no source of this name is configured; there are: {', '.join(known) or 'none'}")
 
 
 def erased() -> ProblemError:
@@ -105,13 +118,18 @@ def erased() -> ProblemError:
     return ProblemError("erased", "what the event said was erased together with its learner; nothing can bring it back")
 
 
-def from_validation(error: ValidationError, known: Sequence[str] = ()) -> ProblemError:
-    """What pydantic found, without what it found it in; `known` names what may stand where a field is unknown."""
+def from_validation(error: ValidationError, model: type[BaseModel]) -> ProblemError:
+    """What pydantic found in what should have been `model`, without what it found it in."""
     found = [
-        FieldError(pointer(item["loc"]), _detail(item["type"], item["msg"], known))
-        for item in error.errors(include_url=False, include_input=False, include_context=False)
+        FieldError(pointer(item["loc"]), _detail(item, model))
+        for item in error.errors(include_url=False, include_input=False)
     ]
     return invalid(*found)
+
+
+def names(model: type[BaseModel]) -> list[str]:
+    """The names of a model's fields as callers write them."""
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def pointer(location: Sequence[str | int]) -> str:
@@ -120,9 +138,19 @@ def pointer(location: Sequence[str | int]) -> str:
     return "".join(f"/{part}" for part in parts)[:_MAX_POINTER]
 
 
-def _detail(kind: str, message: str, known: Sequence[str]) -> str:
-    if kind == "extra_forbidden":
-        return "there is no such field" + (f" (there are: {', '.join(known)})" if known else "")
-    if kind == "missing":
-        return "is required"
-    return message.removeprefix("Value error, ").removeprefix("Input ")
+def _detail(fault: ErrorDetails, model: type[BaseModel]) -> str:
+    if fault["type"] != "extra_forbidden":
+        return plainly(fault["type"], fault["msg"], fault.get("ctx"))
+    where, name = fault["loc"][:-1], str(fault["loc"][-1])
+    inside = _inside(model, where)
+    return "there is no such field" if inside is None else f"there is no such field ({among(name, names(inside))})"
+
+
+def _inside(model: type[BaseModel], where: Sequence[str | int]) -> type[BaseModel] | None:
+    """The model of an object within a model's object, if it is one."""
+    for part in where:
+        field = next((one for name, one in model.model_fields.items() if part in (name, one.alias)), None)
+        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
+            return None
+        model = field.annotation
+    return model

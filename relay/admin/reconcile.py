@@ -8,7 +8,7 @@ What was acknowledged is told as for a replay: see `relay.arrears`.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from aiohttp import web
@@ -25,7 +25,7 @@ from relay.admin.subscribers import find_subscriber
 from relay.arrears import Certainty, Doubts
 from relay.core.log import Entry, Place
 from relay.core.matching import matches
-from relay.core.subscriber import Subscriber
+from relay.core.subscriber import Subscriber, moment_ms
 from relay.store import Store
 from relay.store.delivery_state import Order
 
@@ -35,15 +35,37 @@ _DOUBTFUL: Final = 20_000
 _OWN_TYPES: Final = "relay."
 
 
+class SentByReason(Described):
+    """Why each of them was not acknowledged."""
+
+    dead: int
+    """Given up after its whole schedule, or because the relay could not send it."""
+    put_off: int
+    """It was waiting for a retry, which is made at once."""
+    before_registration: int
+    """It is older than the subscriber, which had never been sent it."""
+    unacknowledged: int
+    """It was never sent, because the filter was another one then, or no attempt on record has delivered it."""
+
+
 class ReconcileOut(Described):
     """What was done."""
 
-    model_config = ConfigDict(json_schema_extra=example({"entities": 304, "sent": 7}))
+    model_config = ConfigDict(
+        json_schema_extra=example(
+            {
+                "entities": 304,
+                "sent": 7,
+                "sent_by_reason": {"dead": 2, "put_off": 1, "before_registration": 4, "unacknowledged": 0},
+            }
+        )
+    )
 
     entities: int
     """Entities whose latest event is for this subscriber."""
     sent: int
     """Events that were made due now; what was queued or due already is not counted."""
+    sent_by_reason: SentByReason
 
 
 class Reconcile:
@@ -71,7 +93,8 @@ class Reconcile:
             await walk.run()
         finally:
             self._under_way.discard(subscriber.id)
-        return json_response({"entities": walk.entities, "sent": walk.sent}, 202)
+        body = {"entities": walk.entities, "sent": sum(walk.sent.values()), "sent_by_reason": walk.sent}
+        return json_response(body, 202)
 
 
 class _Walk:
@@ -85,7 +108,7 @@ class _Walk:
         self._known: set[int] = set()
         self._doubtful: list[Place] = []
         self.entities = 0
-        self.sent = 0
+        self.sent = {"dead": 0, "put_off": 0, "before_registration": 0, "unacknowledged": 0}
 
     async def run(self) -> None:
         """Walk; what is minted meanwhile is sent as ever."""
@@ -114,19 +137,27 @@ class _Walk:
     async def _settle(self, places: Sequence[Place], certainty: Certainty) -> None:
         self.entities += len(places)
         states = await self._ledger.states([(self._subscriber.id, place) for place in places])
-        orders = []
+        orders: dict[str, list[Order]] = {"dead": [], "put_off": []}
         for place, state in zip(places, states, strict=True):
             if state.waiting_attempt_no is None and state.dead_at_ms is None:
                 if place <= state.cursor and state.asked_ms is None and certainty.in_doubt(place):
                     self._doubtful.append(place)
             elif order := order_for("pending", state, place):
-                orders.append(order)
-        self.sent += await self._redelivery.make(self._subscriber.id, orders)
+                orders["dead" if order.kind == "dead" else "put_off"].append(order)
+        await self._send(orders)
+
+    async def _send(self, orders: Mapping[str, Sequence[Order]]) -> None:
+        for reason, some in orders.items():
+            self.sent[reason] += await self._redelivery.make(self._subscriber.id, some)
 
     async def _clear_doubts(self) -> None:
         """Send what no attempt on record has delivered."""
         doubts = Doubts(self._store.deliveries, self._subscriber.id, self._doubtful)
         self._doubtful = []
         await doubts.read()
-        orders = [Order(place, "settled") for place in doubts.unproven.values()]
-        self.sent += await self._redelivery.make(self._subscriber.id, orders)
+        created_ms = moment_ms(self._subscriber.created_at)
+        orders: dict[str, list[Order]] = {"before_registration": [], "unacknowledged": []}
+        for place in doubts.unproven.values():
+            reason = "before_registration" if place.ms < created_ms else "unacknowledged"
+            orders[reason].append(Order(place, "settled"))
+        await self._send(orders)

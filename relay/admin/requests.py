@@ -1,6 +1,8 @@
 """Reading what a caller sends: bodies within bounds of size and time, query strings without surprises."""
 
 import asyncio
+import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeVar
 
@@ -10,7 +12,7 @@ from aiohttp.typedefs import Handler
 from pydantic import BaseModel, ValidationError
 
 from relay.admin.pages import PageQuery
-from relay.admin.problems import FieldError, ProblemError, from_validation, invalid
+from relay.admin.problems import FieldError, ProblemError, from_validation, invalid, pointer
 
 MAX_BODY_BYTES: Final = 64 * 1024
 BODY_S: Final = 10.0
@@ -51,13 +53,28 @@ async def read_object(request: web.Request, media_types: Sequence[str] = JSON_TY
     """The body, a JSON object; raises `ProblemError`."""
     if request.content_type not in media_types or (request.charset or "utf-8").lower() != "utf-8":
         raise ProblemError("unsupported-media-type", f"send Content-Type: {media_types[0]}, in UTF-8")
+    raw = await read_body(request)
     try:
-        body = msgspec.json.decode(await read_body(request))
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        body = msgspec.json.decode(raw)
+        twice = _twice(raw)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         raise ProblemError("malformed-json", "send one JSON object (RFC 8259)") from None
     if not isinstance(body, dict):
         raise invalid(FieldError("", "must be a JSON object"))
+    if twice:
+        raise invalid(*(FieldError(pointer((one,)), "is given more than once in one object") for one in twice))
     return body
+
+
+def _twice(raw: bytes) -> list[str]:
+    """Names that one object of the body has more than once: readers differ on which of the values counts."""
+    found: list[str] = []
+
+    def note(pairs: list[tuple[str, Any]]) -> None:
+        found.extend(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+
+    json.loads(raw, object_pairs_hook=note)
+    return sorted(set(found))
 
 
 def read_query(request: web.Request, model: type[ModelT]) -> ModelT:
@@ -84,9 +101,4 @@ def validated(model: type[ModelT], value: Mapping[str, Any], context: Any = None
     try:
         return model.model_validate(value, context=context)
     except ValidationError as error:
-        raise from_validation(error, names(model)) from None
-
-
-def names(model: type[BaseModel]) -> list[str]:
-    """The names of a model's fields as callers write them."""
-    return [field.alias or name for name, field in model.model_fields.items()]
+        raise from_validation(error, model) from None

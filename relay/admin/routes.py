@@ -36,6 +36,8 @@ class Route:
     body_optional: bool = False
     page: bool = False
     """Whether the answer is a page of such bodies."""
+    at_end: bool = False
+    """Whether a page says if it has come to the end: there `next_cursor` leads on even then, to what is to come."""
     problems: Sequence[int] = ()
     """Statuses of problems beyond those that every such route may have (see `relay.admin.openapi.operations`)."""
     public: bool = False

@@ -12,7 +12,7 @@ from pydantic import ConfigDict
 from relay.admin.examples import POLL, SOURCE
 from relay.admin.fields import Described, Moment, example
 from relay.admin.pages import PageQuery, json_response, page_of, page_response
-from relay.admin.problems import not_found
+from relay.admin.problems import no_source
 from relay.admin.requests import read_query
 from relay.admin.routes import Route
 from relay.admin.security import audit
@@ -171,7 +171,7 @@ class Sources:
     def _find(self, request: web.Request) -> SourceInfo:
         source = self._sources.get(request.match_info["name"])
         if source is None:
-            raise not_found("source")
+            raise no_source(self._sources)
         return source
 
     async def _shown(self, sources: Sequence[SourceInfo]) -> list[dict[str, Any]]:

@@ -46,6 +46,7 @@ _LAST: Final = Header(
     "The `id` of the last event that came: the stream goes on behind it, whatever `after` says.",
     {"type": "string", "maxLength": 500, "format": "cursor"},
 )
+_WITHOUT: Final = "to begin now, or read what is missed from GET /v1/events first and go on with its cursor"
 _NOT_YET: Final = "the latest events are not on enough replicas yet, so now has no place; try again shortly"
 
 log = structlog.get_logger()
@@ -240,7 +241,7 @@ class Streams:
             raise ProblemError("store-unavailable", _NOT_YET, headers={"Retry-After": "1"})
         if text is None:
             return shown.end
-        place = await self._feed.place(text, name)
+        place = await self._feed.place(text, name, _WITHOUT)
         if place > shown.last:
             raise ProblemError("cursor-expired", BEYOND)
         return place

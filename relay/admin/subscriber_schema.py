@@ -84,6 +84,11 @@ def _source_name(value: str, info: ValidationInfo) -> str:
     return value if policy is None else policy.source(value)
 
 
+def _status_name(value: str, info: ValidationInfo) -> str:
+    policy = cast("Policy | None", info.context)
+    return value if policy is None else policy.status(value)
+
+
 def _secret(value: SecretStr) -> SecretStr:
     try:
         return SecretStr(format_secret(secret_key(value.get_secret_value())))
@@ -106,6 +111,7 @@ Pattern = Annotated[
 Id = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Ids = Annotated[list[Id], Field(max_length=100)]
 SourceName = Annotated[Id, AfterValidator(_source_name), Field(json_schema_extra={"format": "source-name"})]
+StatusName = Annotated[Id, AfterValidator(_status_name)]
 NumberedId = Annotated[
     Id,
     BeforeValidator(_number_as_text),
@@ -141,9 +147,9 @@ class FilterIn(Described):
     class_ids: Ids = Field(default=[])
     lab_profile_ids: NumberedIds = Field(default=[])
     activity_ids: Ids = Field(default=[])
-    from_: Ids = Field(default=[], alias="from")
+    from_: Annotated[list[StatusName], Field(max_length=100)] = Field(default=[], alias="from")
     """Status before, in the upstream's words, …"""
-    to: Ids = Field(default=[])
+    to: Annotated[list[StatusName], Field(max_length=100)] = Field(default=[])
     """… and after."""
 
 

@@ -51,10 +51,8 @@ def plainly(kind: str, message: str, context: Mapping[str, Any] | None = None) -
     return message.removeprefix("Value error, ").replace("Input should", "must")
 
 
-def unknown(name: str, known: list[str]) -> str:
-    """What to say of a name that there is not; of those there are, the one that was probably meant comes first."""
-    if not known:
-        return ""
+def among(name: str, known: list[str]) -> str:
+    """What to say of a name that there is not: those there are, and which of them was probably meant."""
     near = get_close_matches(name.lower(), known, 1, 0.6)
     hint = f"did you mean {near[0]}? " if near else ""
     return f"{hint}there are: {', '.join(known)}"

@@ -43,7 +43,7 @@ async def test_a_consumer_continues_after_what_it_saw_last(redis_client: Redis) 
             answer = await api.get(PATH, after=after)
             assert [one["data"]["event_id"] for one in answer.body["data"]] == [minted[2].event_id]
         end = items[2]["cursor"]
-        assert (await api.get(PATH, after=end)).body == {"data": [], "next_cursor": None}
+        assert (await api.get(PATH, after=end)).body == {"data": [], "next_cursor": None, "at_end": True}
         (fresh,) = await api.mint()
         answer = await api.get(PATH, after=end)
         assert [one["data"]["event_id"] for one in answer.body["data"]] == [fresh.event_id]
@@ -68,8 +68,9 @@ async def test_filters_name_types_sources_and_entities(redis_client: Redis) -> N
 
 
 async def test_a_rare_filter_costs_a_bounded_page(redis_client: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A page may be short or empty and still lead on; the pages together miss nothing."""
+    """It is searched on for a time only; a page that ends empty before the end says so. Together they miss nothing."""
     monkeypatch.setattr("relay.admin.feed.SCAN", 20)
+    monkeypatch.setattr("relay.admin.feed.SEARCH_S", 0.0)
     monkeypatch.setattr("relay.admin.feed._CHUNK", 10)
     async with admin_api(redis_client) as api:
         await api.mint(45)
@@ -77,6 +78,13 @@ async def test_a_rare_filter_costs_a_bounded_page(redis_client: Redis, monkeypat
         first = await api.get(PATH, event_type="lab.cancelled")
         assert first.body["data"] == []
         assert first.body["next_cursor"] is not None
+        assert first.body["at_end"] is False
+        monkeypatch.setattr("relay.admin.feed.SEARCH_S", 60.0)
+        whole = (await api.get(PATH, event_type="lab.cancelled")).body
+        assert ([one["data"]["event_id"] for one in whole["data"]], whole["at_end"]) == ([rare.event_id], True)
+        nothing = (await api.get(PATH, source="exams")).body
+        assert (nothing["data"], nothing["at_end"]) == ([], True)
+        assert nothing["next_cursor"] is not None, "what comes later is found from there"
         found = await api.pages(PATH, event_type="lab.cancelled")
         assert [one["data"]["event_id"] for one in found] == [rare.event_id]
         assert len(await api.pages(PATH, event_type="lab.completed", limit=20)) == 45
@@ -235,3 +243,23 @@ async def test_times_are_utc_with_z(redis_client: Redis) -> None:
         await _status(api, Health(), datetime.now(UTC))
         text = json.dumps((await api.get("/v1/sources/lod")).body)
         assert "+00:00" not in text
+
+
+async def test_what_is_not_found_is_told_with_what_there_is(redis_client: Redis) -> None:
+    """A test is not kept, a source is one of these, a path has no slash at its end; a stream without `after` is now."""
+    async with admin_api(redis_client) as api:
+        subscriber = await api.subscribe(url="http://127.0.0.1:9/")
+        sent = await api.call("POST", f"/v1/subscribers/{subscriber['id']}/test")
+        for path, told in (
+            (f"{PATH}/{sent.body['event_id']}", "tests (relay.test) are sent, and not kept"),
+            (f"{PATH}/{sent.body['event_id']}/explain", "tests (relay.test) are sent, and not kept"),
+            ("/v1/sources/lodd", "there are: exams, lod"),
+            ("/v1/entities/lodd/1", "there are:"),
+            ("/v1/subscribers/", "paths end without a slash"),
+        ):
+            answer = await api.get(path)
+            assert answer.status == 404
+            assert told in answer.body["detail"], path
+        stream = await api.get(f"{PATH}/stream", after="evt_" + "a" * 26)
+        assert (stream.status, stream.pointers) == (422, ["/after"])
+        assert "to begin now" in stream.body["errors"][0]["detail"]

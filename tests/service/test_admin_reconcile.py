@@ -44,6 +44,13 @@ async def reconcile(api: Api, subscriber: dict[str, Any]) -> Answer:
     return await api.call("POST", f"/v1/subscribers/{subscriber['id']}/reconcile")
 
 
+def counts(answer: Answer) -> dict[str, int]:
+    """The two figures; what they are made of adds up."""
+    body: dict[str, Any] = dict(answer.body)
+    assert sum(body.pop("sent_by_reason").values()) == body["sent"]
+    return body
+
+
 async def due(api: Api, subscriber: dict[str, Any]) -> list[str]:
     """Names of the retries that are due."""
     listed = await api.store.deliveries.waiting(shard_of(subscriber["id"]), 0, 1000)
@@ -68,11 +75,13 @@ async def test_only_the_latest_event_of_each_entity_is_sent(redis_client: Redis)
         settled += [attempt(subscriber, delivered, 1, "delivered")]
         await api.settle(subscriber["id"], *settled, cursor=delivered)
         answer = await reconcile(api, subscriber)
-        assert (answer.status, answer.body) == (202, {"entities": 4, "sent": 2})
+        assert (answer.status, counts(answer)) == (202, {"entities": 4, "sent": 2})
+        reasons = {"dead": 1, "put_off": 1, "before_registration": 0, "unacknowledged": 0}
+        assert answer.body["sent_by_reason"] == reasons
         waited = str(Waiting(subscriber["id"], waits.place, 2))
         assert await due(api, subscriber) == sorted([*first(subscriber, dead), waited])
         assert [one["event_id"] for one in await api.pages("/v1/deliveries", status="dead")] == [old.event_id]
-        assert (await reconcile(api, subscriber)).body == {"entities": 4, "sent": 0}
+        assert counts(await reconcile(api, subscriber)) == {"entities": 4, "sent": 0}
 
 
 async def test_a_new_subscriber_gets_the_last_state_of_everything(
@@ -89,11 +98,13 @@ async def test_a_new_subscriber_gets_the_last_state_of_everything(
         latest = [await log.mint(f"e{number}") for number in range(10)]
         api.clock.at = datetime.now(UTC) + HOUR
         subscriber = await api.subscribe()
-        assert (await reconcile(api, subscriber)).body == {"entities": 10, "sent": 10}
+        answer = await reconcile(api, subscriber)
+        assert counts(answer) == {"entities": 10, "sent": 10}
+        assert answer.body["sent_by_reason"]["before_registration"] == 10
         assert await due(api, subscriber) == first(subscriber, *latest)
         for entry in latest:
             await api.settle(subscriber["id"], attempt(subscriber, entry, 1, "delivered"))
-        assert (await reconcile(api, subscriber)).body == {"entities": 10, "sent": 0}
+        assert counts(await reconcile(api, subscriber)) == {"entities": 10, "sent": 0}
         listed = await api.pages("/v1/deliveries", limit=3)
         assert sorted(one["event_id"] for one in listed) == sorted(one.event_id for one in latest)
         assert {one["status"] for one in listed} == {"delivered"}
@@ -111,7 +122,7 @@ async def test_only_what_the_subscriber_wants_now_is_sent(redis_client: Redis) -
         types = ["lab.completed", "relay.*"]
         api.clock.at = datetime.now(UTC)
         subscriber = await api.subscribe(event_types=types, filter={"user_ids": ["555"]})
-        assert (await reconcile(api, subscriber)).body == {"entities": 1, "sent": 1}
+        assert counts(await reconcile(api, subscriber)) == {"entities": 1, "sent": 1}
         assert await due(api, subscriber) == first(subscriber, wanted)
 
 
@@ -127,7 +138,7 @@ async def test_a_wider_filter_is_made_up_for_and_what_was_delivered_is_not_repea
         api.clock.at = datetime.now(UTC)
         changed = await api.call("PATCH", f"/v1/subscribers/{subscriber['id']}", {"event_types": ["lab.*"]})
         assert changed.status == 200
-        assert (await reconcile(api, subscriber)).body == {"entities": 3, "sent": 1}
+        assert counts(await reconcile(api, subscriber)) == {"entities": 3, "sent": 1}
         assert await due(api, subscriber) == first(subscriber, missed)
 
 
@@ -142,7 +153,7 @@ async def test_what_was_settled_long_ago_counts_as_acknowledged(redis_client: Re
         await api.store.client.xtrim(key, maxlen=0)
         api.clock.at = datetime.now(UTC)
         await api.call("PATCH", f"/v1/subscribers/{subscriber['id']}", {"description": "changed"})
-        assert (await reconcile(api, subscriber)).body == {"entities": 1, "sent": 0}
+        assert counts(await reconcile(api, subscriber)) == {"entities": 1, "sent": 0}
 
 
 async def test_one_reconcile_at_a_time(redis_client: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,4 +183,4 @@ async def test_what_came_after_the_last_change_needs_no_attempt_on_record(redis_
         log, subscriber = Log(api), await api.subscribe()
         entry = await log.mint("a")
         await api.settle(subscriber["id"], cursor=entry)
-        assert (await reconcile(api, subscriber)).body == {"entities": 1, "sent": 0}
+        assert counts(await reconcile(api, subscriber)) == {"entities": 1, "sent": 0}

@@ -11,7 +11,7 @@ from relay.core.keyring import Keyring
 from relay.core.signing import secret_key
 from relay.store import Store
 from relay.store.registry import ChangedMeanwhileError
-from tests.service.admin_api import URL, admin_api
+from tests.service.admin_api import TOKEN, URL, admin_api
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 PATH = "/v1/subscribers"
@@ -72,19 +72,23 @@ async def test_a_secret_may_be_brought_along(redis_client: Redis) -> None:
 
 
 INVALID: list[tuple[dict[str, Any], str, str]] = [
-    ({"url": None}, "/url", "string"),
+    ({"url": ""}, "/url", "is required"),
+    ({"url": None}, "/url", "must be text"),
     ({"url": "https://10.0.0.1/"}, "/url", "RELAY_EGRESS__ALLOW_CIDRS"),
     ({"url": "ftp://example.org"}, "/url", "https://"),
     ({"secret": "whsec_c2hvcnQ="}, "/secret", "24 to 64 bytes"),
     ({"event_types": ["lab.compleeted"]}, "/event_types/0", "lab.completed"),
-    ({"event_types": []}, "/event_types", "at least 1"),
+    ({"event_types": []}, "/event_types", "must not be empty"),
     ({"event_types": ["*"] * 51}, "/event_types", "at most 50"),
     ({"event_types": ["zzz"]}, "/event_types/0", "GET /v1/event-types"),
-    ({"filter": {"form": ["x"]}}, "/filter/form", "no such field"),
+    ({"filter": {"form": ["x"]}}, "/filter/form", "did you mean from? there are: sources, user_ids"),
+    ({"filter": {"source": ["lod"]}}, "/filter/source", "did you mean sources?"),
+    ({"filter": {"to": ["Completed!"]}}, "/filter/to/0", "did you mean Completed?"),
+    ({"filter": {"from": ["incomplete"]}}, "/filter/from/0", "did you mean Incomplete?"),
     ({"filter": {"from": "Complete"}}, "/filter/from", "list"),
-    ({"filter": {"user_ids": [1]}}, "/filter/user_ids/0", "string"),
+    ({"filter": {"user_ids": [1]}}, "/filter/user_ids/0", "text"),
     ({"filter": {"user_ids": ["x"] * 101}}, "/filter/user_ids", "at most 100"),
-    ({"filter": {"lab_profile_ids": [True]}}, "/filter/lab_profile_ids/0", "string"),
+    ({"filter": {"lab_profile_ids": [True]}}, "/filter/lab_profile_ids/0", "text"),
     ({"headers": {"Host": "x"}}, "/headers/Host", "choose another name"),
     ({"headers": {"Webhook-Id": "x"}}, "/headers/Webhook-Id", "choose another name"),
     ({"headers": {"content-length": "1"}}, "/headers/content-length", "choose another name"),
@@ -102,13 +106,13 @@ INVALID: list[tuple[dict[str, Any], str, str]] = [
     ({"rate_per_s": 0}, "/rate_per_s", "greater than 0"),
     ({"max_in_flight": 0}, "/max_in_flight", "greater than or equal to 1"),
     ({"max_in_flight": 257}, "/max_in_flight", "256"),
-    ({"max_in_flight": "16"}, "/max_in_flight", "integer"),
+    ({"max_in_flight": "16"}, "/max_in_flight", "whole number"),
     ({"timeout_s": 61}, "/timeout_s", "60"),
     ({"timeout_s": True}, "/timeout_s", "number"),
-    ({"retry_schedule_s": []}, "/retry_schedule_s", "at least 1"),
+    ({"retry_schedule_s": []}, "/retry_schedule_s", "must not be empty"),
     ({"retry_schedule_s": [0]}, "/retry_schedule_s/0", "greater than 0"),
     ({"retry_schedule_s": [604801]}, "/retry_schedule_s/0", "604800"),
-    ({"enabled": "yes"}, "/enabled", "boolean"),
+    ({"enabled": "yes"}, "/enabled", "true or false"),
     ({"colour": "red"}, "/colour", "no such field"),
     ({"a/b~c": 1}, "/a~1b~0c", "no such field"),
 ]
@@ -279,3 +283,24 @@ async def test_pages_stay_valid_while_subscribers_come_and_go(redis_client: Redi
         await api.call("DELETE", f"{PATH}/{ids[1]}")
         rest = await api.pages(PATH, limit=2, cursor=first.body["next_cursor"])
         assert [one["id"] for one in rest] == ids[2:]
+
+
+async def test_a_name_that_stands_twice_in_an_object_is_refused(redis_client: Redis) -> None:
+    """Readers differ on which value counts, so neither is taken; within objects, too."""
+    async with admin_api(redis_client) as api:
+        for text, pointers in (
+            (b'{"url": "http://127.0.0.1:9/a", "url": "http://127.0.0.1:9/b"}', ["/url"]),
+            (b'{"url": "http://127.0.0.1:9/a", "filter": {"to": [], "to": ["Complete"]}}', ["/to"]),
+        ):
+            headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
+            async with api.http.post(PATH, data=text, headers=headers) as response:
+                body = await response.json(content_type=None)
+            assert (response.status, [one["pointer"] for one in body["errors"]]) == (422, pointers)
+        assert (await api.get(PATH)).body["data"] == []
+
+
+async def test_a_status_that_no_source_is_known_to_have_may_be_asked_for(redis_client: Redis) -> None:
+    """Upstreams invent some: only what is nearly the name of a known one is taken for a mistake."""
+    async with admin_api(redis_client) as api:
+        made = await api.subscribe(filter={"to": ["Archived", "Status 70", "Pending Scoring", "degraded"]})
+        assert made["filter"]["to"] == ["Archived", "Status 70", "Pending Scoring", "degraded"]

@@ -169,7 +169,7 @@ def _answers(route: Route, schemas: Schemas) -> dict[str, Any]:
             headers[REPLAYED] = {"$ref": "#/components/headers/Replayed"}
         answer: dict[str, Any] = {"description": HTTPStatus(status).phrase, "headers": headers}
         if model is not None:
-            schema = schemas.page(model) if route.page else schemas.of(model, "serialization")
+            schema = schemas.page(model, at_end=route.at_end) if route.page else schemas.of(model, "serialization")
             answer["content"] = {route.media_type: {"schema": schema}}
         elif route.media_type not in JSON_TYPES:
             answer["content"] = {route.media_type: {"schema": {"type": "string"}}}

@@ -41,7 +41,7 @@ class Schemas:
         """What a schema is, or what it refers to."""
         return self.components[schema["$ref"].removeprefix(PREFIX)] if "$ref" in schema else schema
 
-    def page(self, model: type[BaseModel]) -> Schema:
+    def page(self, model: type[BaseModel], *, at_end: bool = False) -> Schema:
         """A reference to the schema of a page of a model; it is made if there is none."""
         item = self.of(model, "serialization")
         name = item["$ref"].removeprefix(PREFIX) + "Page"
@@ -60,6 +60,14 @@ class Schemas:
             "required": ["data", "next_cursor"],
             "examples": [{"data": examples[:1], "next_cursor": None}],
         }
+        if at_end:
+            self.components[name]["properties"]["at_end"] = {
+                "type": "boolean",
+                "description": "Whether everything up to the end of the log was looked at: what matches is all here, "
+                "and `next_cursor` leads to what is to come. False: go on, even if this page is empty.",
+            }
+            self.components[name]["required"].append("at_end")
+            self.components[name]["examples"][0]["at_end"] = True
         return {"$ref": PREFIX + name}
 
     def merge_patch(self, model: type[BaseModel]) -> Schema:
