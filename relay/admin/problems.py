@@ -110,7 +110,8 @@ def no_event() -> ProblemError:
 
 def no_source(known: Iterable[str]) -> ProblemError:
     """A source that is not configured."""
-    return ProblemError("not-found", f"no source of this name is configured; there are: {', '.join(known) or 'none'}")
+    there = ", ".join(sorted(known)) or "none"
+    return ProblemError("not-found", f"no source of this name is configured; there are: {there}")
 
 
 def erased() -> ProblemError:
