@@ -33,7 +33,7 @@ class Durable:
 
     def __init__(self, store: LogStore, replicas: int) -> None:
         self._store = store
-        self._replicas = replicas
+        self.replicas = replicas
         self._proven = START
         self._told = False
 
@@ -43,17 +43,17 @@ class Durable:
         This takes `GATE_TIMEOUT_MS` at most, since a replica may be away for hours. Whoever has to wait reads the
         store again and asks again: meanwhile the store may have changed its mind, or have other news.
         """
-        stands = await self._store.stands(place, self._replicas, GATE_TIMEOUT_MS) if self._replicas else True
+        stands = await self._store.stands(place, self.replicas, GATE_TIMEOUT_MS) if self.replicas else True
         if stands:
             self._proven = max(self._proven, place)
         elif stands is False and not self._told:
-            log.warning("store.not_durable", wait_replicas=self._replicas)
+            log.warning("store.not_durable", wait_replicas=self.replicas)
         self._told = stands is False
         return stands
 
     async def shown(self) -> Shown:
         """How far the log may be shown now: to its end, or, if the replicas do not answer, as far as was known."""
-        extent = await self._store.extent(self._replicas, GATE_TIMEOUT_MS)
+        extent = await self._store.extent(self.replicas, GATE_TIMEOUT_MS)
         if extent.durable:
             self._proven = extent.end
         elif self._proven > extent.end:  # the store has lost a tail: what was known of it holds no more
@@ -62,4 +62,4 @@ class Durable:
 
     async def shows(self, place: Place) -> bool:
         """Whether the event at `place` may be shown."""
-        return not self._replicas or place <= self._proven or place <= (await self.shown()).end
+        return not self.replicas or place <= self._proven or place <= (await self.shown()).end

@@ -64,12 +64,16 @@ class Report:
 
 
 class Erasure:
-    """Erases learners one after the other; `sources` are the configured ones."""
+    """Erases learners one after the other; `sources` are the configured ones.
 
-    def __init__(self, store: Store, names: Pseudonyms, sources: Iterable[str]) -> None:
+    `wait_replicas` of the store's replicas must have it, or as many as there are if these are more.
+    """
+
+    def __init__(self, store: Store, names: Pseudonyms, sources: Iterable[str], *, wait_replicas: int = 0) -> None:
         self._store = store
         self._names = names
         self._sources = frozenset(sources)
+        self._wait_replicas = wait_replicas
         self._turn = asyncio.Lock()
 
     def pseudonym(self, user_id: str) -> str:
@@ -146,6 +150,6 @@ class Erasure:
         return await self._store.erasure.erase(entries)
 
     async def _reach_replicas(self) -> None:
-        replicas = await self._store.erasure.replicas()
+        replicas = max(self._wait_replicas, await self._store.erasure.replicas())
         if replicas and not await self._store.log.reach_replicas(replicas, REACH_MS):
             raise NotReplicatedError("it is erased, but not on every replica of the store yet: send this again")

@@ -76,7 +76,8 @@ def admin_app(
     def normalise_url(url: str) -> str:
         return check_url(url, allow_http=allow_http, allow=allow).url
 
-    policy = Policy(normalise_url, [one.name for one in sources])
+    names = [one.name for one in sources]
+    policy = Policy(normalise_url, names)
     feed, ledger = Feed(store.log, durable), Ledger(store, max_attempts)
     resources = (
         Subscribers(store.registry, store.pulses, SigningKeys(keyring, clock, new_secret), clock, rng, policy),
@@ -95,7 +96,7 @@ def admin_app(
         SubscriberHealth(store, max_attempts, clock),
         Statistics(store.statistics, clock),
         Console(),
-        Users(Erasure(store, pseudonyms(keyring), [one.name for one in sources]), clock),
+        Users(Erasure(store, pseudonyms(keyring), names, wait_replicas=durable.replicas), clock),
     )
     described = tuple(route for resource in resources for route in resource.routes())
     routes = (*described, *Description(described).routes())

@@ -168,3 +168,12 @@ async def test_an_erasure_that_a_failover_could_undo_is_not_called_done(
     assert [one["action"] for one in api.logs if one["event"] == "admin.change"] == ["user.erase"]
     assert GONE not in repr(answer.body)
     assert total(await erase(api), "events") == 0
+
+
+async def test_an_erasure_that_no_replica_has_is_not_called_done(
+    redis_client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The replica that events must be on is away: the next failover may go to it, with everything that it had."""
+    monkeypatch.setattr("relay.erasure.REACH_MS", 1)
+    async with admin_api(redis_client, wait_replicas=1) as api:
+        assert (await api.call("DELETE", f"/v1/users/{GONE}")).status == 503
