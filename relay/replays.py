@@ -65,10 +65,10 @@ class Replays:
         """By id and the token under which it is carried out."""
 
     def on_control(self, kind: str, value: str) -> None:
-        """A message to every replica: a replay has begun or ended, or a subscriber has changed."""
+        """A message to every replica: a replay has begun or ended, or a subscriber has changed or is well."""
         if kind == "replay":
             self._news.set()
-        elif kind == "subscriber":
+        elif kind in ("subscriber", "well"):
             for work, _ in self._works.values():
                 work.changed(value)
 

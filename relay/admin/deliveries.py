@@ -10,6 +10,7 @@ from aiohttp import web
 
 from relay.admin.attempt_walk import Budget
 from relay.admin.delivery_schema import (
+    IN_TURN,
     DeliveriesQuery,
     DeliveryInFull,
     DeliverySummary,
@@ -47,7 +48,10 @@ class Deliveries:
     def routes(self) -> Sequence[Route]:
         """Its part of the table."""
         path = "/v1/deliveries"
-        again = "Make a delivery again, whatever became of it; if its subscriber is disabled, once that is enabled"
+        again = (
+            "Make a delivery again, whatever became of it; if its subscriber is disabled, once that is enabled, and if "
+            "it waits for an earlier event of its entity, in its turn"
+        )
         many = "Make all deliveries again that a filter names; if it is cut short, call it again"
         return (
             Route("GET", path, self._list, "List deliveries", {200: DeliverySummary}, query=DeliveriesQuery, page=True),
@@ -93,7 +97,8 @@ class Deliveries:
         found, subscriber, entry = await self._redelivery.one(*ids)
         audit(request, "delivery.redeliver", request.match_info["id"])
         waits = await Waits.of(self._store, [subscriber])
-        note = waits.note(subscriber) if found.seen.status == "pending" else None
+        in_turn = IN_TURN if found.state.behind else None
+        note = (waits.note(subscriber) or in_turn) if found.seen.status == "pending" else None
         return json_response({**await self._in_full(found, entry, subscriber), "note": note}, 202)
 
     async def _waits(self, subscriber_ids: Iterable[str]) -> Waits:

@@ -23,6 +23,7 @@ _ID: Final = re.compile(r"dlv_([0-9A-Za-z]+)_([0-9a-z]+)")
 
 _ONLY_DEAD: Final = "cause is known of dead letters only: give status=dead with it"
 WAITS: Final = "its subscriber is disabled: it goes out once that is enabled"
+IN_TURN: Final = "it waits for an earlier event of its entity: it goes out once that is delivered or a dead letter"
 
 
 class DeliveriesQuery(PageQuery):
@@ -176,7 +177,7 @@ class RedeliveredOut(DeliveryInFull):
     model_config = ConfigDict(json_schema_extra=example({**DELIVERY, "waits": [WAIT], "note": None}))
 
     note: str | None
-    """Says so if it has to wait for its subscriber."""
+    """Says so if it has to wait for its subscriber, or for an earlier event of its entity."""
 
 
 def delivery_id(subscriber_id: str, event_id: str) -> str:

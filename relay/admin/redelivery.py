@@ -64,7 +64,7 @@ class Redelivery:
             if subscriber is None or found.seen.status == "cancelled":
                 raise ProblemError("conflict", _CANCELLED)
             result = await self._make(found, entry)
-            if result in (Redelivered.DONE, Redelivered.DUE_ALREADY):
+            if result in (Redelivered.DONE, Redelivered.DUE_ALREADY, Redelivered.IN_TURN):
                 again = await self._ledger.look_up(subscriber_id, entry, subscriber, Budget())
                 return again or found, subscriber, entry
         raise ProblemError("conflict", _UNSTEADY)

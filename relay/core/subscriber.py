@@ -69,6 +69,19 @@ class Subscriber(msgspec.Struct, frozen=True, kw_only=True):
     """Newest first, all of the scheme that `signature` names. Never part of an answer, but for public keys."""
 
 
+_NO_MEND = frozenset({"description", "ordering", "retry_schedule_s", "state", "notices", "created_at", "updated_at"})
+"""What can change about a subscriber without any hope that it now takes what it refused."""
+
+
+def may_be_mended(old: Subscriber, new: Subscriber) -> bool:
+    """Whether a subscriber that was failing may be well again, for what was changed about it.
+
+    Its owner may have mended whatever is sent, where, how fast and with which secrets, or have enabled it. That it is
+    failing, or in which order and how often again its events go, changes nothing about it.
+    """
+    return any(getattr(old, one) != getattr(new, one) for one in Subscriber.__struct_fields__ if one not in _NO_MEND)
+
+
 def moment_ms(text: str) -> int:
     """Unix milliseconds of a subscriber's RFC 3339 time; 0 if it has none."""
     return int(datetime.fromisoformat(text).timestamp() * 1000) if text else 0

@@ -5,7 +5,7 @@ import asyncio
 from relay.core.log import START, Place
 from relay.dispatcher.lane import Lane
 from relay.dispatcher.shard import Shard
-from relay.store.keys import shard_of
+from relay.store.keys import SHARDS, shard_of
 
 
 class Board:
@@ -22,6 +22,8 @@ class Board:
         """There may be something to commit."""
         self.hungry = asyncio.Event()
         """A lane may be fed from the log."""
+        self.unsorted = [asyncio.Event() for _ in range(SHARDS)]
+        """A lane of this shard may be sorted."""
         self.forgotten = asyncio.Event()
         """Everything is to be read from the store again."""
         self.rests: dict[Lane, tuple[Shard, float]] = {}

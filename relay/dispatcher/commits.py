@@ -12,6 +12,8 @@ from relay.store.deliveries import DeliveryStore, LostCommitError
 from relay.store.snapshots import FencedError
 
 WINDOW_S = 0.02
+PATIENCE_S = 0.05
+"""So long a shard whose lock is held may hold up the commits of the others; its own comes another turn."""
 IDLE_S = 5.0
 """How long a shard's cursor may lag behind a log in which nothing was for its subscribers."""
 
@@ -44,7 +46,9 @@ class Commits:
             self._board.due.set()
         busy = [shard for shard in self._board.shards.values() if self._has_news(shard, now)]
         try:
-            results = await asyncio.gather(*(self.commit(shard) for shard in busy), return_exceptions=True)
+            results = await asyncio.gather(
+                *(self.commit(one, patience_s=PATIENCE_S) for one in busy), return_exceptions=True
+            )
         except BaseException:
             self._board.dirty.set()  # what was not confirmed is sent again
             raise
@@ -52,20 +56,34 @@ class Commits:
             self._board.dirty.set()
             raise error
 
-    async def commit(self, shard: Shard) -> None:
-        """Commit a shard's results; if its lease has gone to somebody else, drop it."""
-        async with shard.lock:
-            try:
-                if shard.unconfirmed is not None:  # what came after it follows at once
-                    await self._commit(shard)
+    async def commit(self, shard: Shard, *, patience_s: float | None = None) -> None:
+        """Commit a shard's results; if its lease has gone to somebody else, drop it.
+
+        If its lock is not to be had within `patience_s` (None: wait for it), another turn follows.
+        """
+        try:
+            async with asyncio.timeout(patience_s):
+                await shard.lock.acquire()
+        except TimeoutError:
+            return self._board.dirty.set()
+        try:
+            await self._settle(shard)
+        finally:
+            shard.lock.release()
+        return None
+
+    async def _settle(self, shard: Shard) -> None:
+        try:
+            if shard.unconfirmed is not None:  # what came after it follows at once
                 await self._commit(shard)
-            except LostCommitError:
-                log.error("dispatcher.store_regressed", shard=shard.number)  # noqa: TRY400 - the store's fault, not ours
-                self._board.forget()
-            except FencedError:
-                log.info("dispatcher.fenced", shard=shard.number)
-                if self._board.shards.get(shard.number) is shard:
-                    del self._board.shards[shard.number]
+            await self._commit(shard)
+        except LostCommitError:
+            log.error("dispatcher.store_regressed", shard=shard.number)  # noqa: TRY400 - the store's fault, not ours
+            self._board.forget()
+        except FencedError:
+            log.info("dispatcher.fenced", shard=shard.number)
+            if self._board.shards.get(shard.number) is shard:
+                del self._board.shards[shard.number]
 
     async def _commit(self, shard: Shard) -> None:
         now_ms = self._leases.now_ms()

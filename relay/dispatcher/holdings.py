@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from relay.clock import first_of
+from relay.clock import Clock, first_of
 from relay.core.envelope import Receiver
-from relay.core.log import BEHIND_MS, START, Entry, Place, Waiting
+from relay.core.log import BEHIND_MS, START, Entry, Place
 from relay.core.pulse import NO_PULSE, Pulse
 from relay.dispatcher.board import Board
-from relay.dispatcher.chains import Entity, entity_of
+from relay.dispatcher.chains import STILL_S
 from relay.dispatcher.lane import Lane
 from relay.dispatcher.receivers import Receivers
 from relay.dispatcher.shard import SLOW_S, Shard
@@ -26,6 +26,8 @@ from relay.store.pulses import PulseStore
 from relay.store.registry import RegistryStore
 
 FEED_CHUNK = 256
+PUT_OFF = 1000
+"""So many put-off retries of a shard that was taken up are read at a time."""
 
 
 class Chunk(NamedTuple):
@@ -48,6 +50,7 @@ class Holdings:
         receivers: Receivers,
         workers: Workers,
         leases: Leases,
+        clock: Clock,
         *,
         commit: Callable[[Shard], Awaitable[None]],
         restart: Callable[[], Awaitable[None]],
@@ -61,6 +64,7 @@ class Holdings:
         self._receivers = receivers
         self._workers = workers
         self._leases = leases
+        self._clock = clock
         self._commit = commit
         self._restart = restart
         self._look_back = look_back
@@ -112,7 +116,6 @@ class Holdings:
         while True:
             version = self._receivers.version
             cursors, mark = await self._deliveries.take_up(number)
-            put_off = await self._deliveries.put_off(number)
             pulses = await self._pulses.of_shard(number)
             if version == self._receivers.version:
                 break  # every receiver was registered, and got its cursor, before the cursors were read
@@ -121,14 +124,9 @@ class Holdings:
         for receiver in self._receivers.all():
             if shard_of(receiver.subscriber.id) == number:
                 self._open_lane(shard, receiver, cursors, pulses.get(receiver.subscriber.id, NO_PULSE))
-        for one, due_ms in put_off:
-            lane = shard.lanes.get(one.subscriber_id)
-            if lane and (due_ms < BEHIND_MS or not lane.unsorted):  # the order is no longer wished for
-                lane.shelf[str(one)] = None
-        for lane in shard.lanes.values():
-            shard.release(lane, self._leases.now_ms())
         self._board.shards[number] = shard
         self._board.due.set()
+        self._board.hungry.set()
 
     def _open_lane(self, shard: Shard, receiver: Receiver, cursors: dict[str, Place], pulse: Pulse = NO_PULSE) -> None:
         own = cursors.get(receiver.subscriber.id)
@@ -160,12 +158,21 @@ class Holdings:
             self._open_lane(shard, receiver, cursors)
         else:
             before = lane.pulse
-            lane.adopt(receiver, self._board.tail)
+            news = lane.adopt(receiver, self._board.tail)
             if lane.pulse != before:
                 shard.group.pulses[lane.id] = lane.pulse
-            self._resume(shard, lane)
+            if news:
+                self.resume(shard, lane)
 
-    def _resume(self, shard: Shard, lane: Lane) -> None:
+    def try_at_once(self, subscriber_id: str) -> None:
+        """Let a subscriber that fails or rests be tried: it is known to be well."""
+        if found := self._board.find(subscriber_id):
+            shard, lane = found
+            lane.try_at_once()
+            shard.group.pulses[lane.id] = lane.pulse
+            self.resume(shard, lane)
+
+    def resume(self, shard: Shard, lane: Lane) -> None:
         """Look at everything about a lane again."""
         shard.release(lane, self._leases.now_ms())
         shard.wake_by(self._leases.now_ms())
@@ -177,56 +184,51 @@ class Holdings:
 
     async def feed(self) -> None:
         """Give lanes that are behind the next events from the log, each from its own place."""
-        await self._board.hungry.wait()
+        await first_of(STILL_S if self._crowds() else None, self._board.hungry)
         self._board.hungry.clear()
         if not self._board.begun:
             return  # whoever begins has everybody fed
         chunks: dict[tuple[Place, int], Chunk] = {}
         try:
             for shard in list(self._board.shards.values()):
+                await self._take_put_off(shard)
+                if any(lane.to_be_sorted for lane in shard.lanes.values()):
+                    self._board.unsorted[shard.number].set()
                 for lane in list(shard.lanes.values()):
-                    if lane.unsorted and not lane.in_flight:
-                        await self._sort(shard, lane)
+                    if lane.crowded:
+                        lane.read_on(self._clock.monotonic())
                     if lane.hungry:
                         await self._feed_lane(shard, lane, chunks)
         except BaseException:
             self._board.hungry.set()  # whoever was not fed is still hungry
             raise
 
-    async def _sort(self, shard: Shard, lane: Lane) -> None:
-        """Learn which events of a lane wait for earlier ones, or forget it, as its subscriber wishes."""
-        wish = lane.receiver.subscriber.ordering
-        if shard.has_news_of(lane):
-            await self._commit(shard)
-        async with shard.lock:
-            if lane.in_flight or shard.has_news_of(lane):
-                return self._board.hungry.set()
-            stored = await self._stored(lane)
-            if lane.closed or lane.receiver.subscriber.ordering != wish:
-                return self._board.hungry.set()
-            shard.claimed.difference_update(lane.names_in_chains())
-            if wish == "entity":
-                lane.sort((one, due_ms, entity) for one, due_ms, entity in stored if entity is not None)
-            else:
-                lane.unsort()
-            for one, due_ms, entity in stored:
-                if due_ms >= BEHIND_MS and (wish != "entity" or entity is None):
-                    shard.wait(str(one), self._leases.now_ms())
-        self._resume(shard, lane)
-        return None
+    async def _take_put_off(self, shard: Shard) -> None:
+        """Put the next portion of what a former holder has put off on the shelves; there may be a million of them."""
+        if shard.put_off_after is None:
+            return
+        async with shard.lock:  # none of them is made due or settled while it is on its way here
+            page = await self._deliveries.waiting_after([shard.number], shard.put_off_after, PUT_OFF)
+            for due_ms, one in page:
+                lane, name = shard.lanes.get(one.subscriber_id), str(one)
+                left_alone = lane is None or (due_ms >= BEHIND_MS and lane.ordered)
+                if lane and not left_alone and not shard.is_taken(name):
+                    lane.shelf[name] = None
+        if len(page) < PUT_OFF:
+            shard.put_off_after = None
+        else:
+            shard.put_off_after = (page[-1][0], str(page[-1][1]))
+            self._board.hungry.set()
+        shard.wake_by(self._leases.now_ms())  # whoever looks for due retries clears the shelves too
+        self._board.due.set()
 
-    async def _stored(self, lane: Lane) -> list[tuple[Waiting, int, Entity | None]]:
-        """A lane's retries, when they are due, and whose events they are (None: trimmed); it is read in portions."""
-        retries, found = await self._deliveries.waiting_of(lane.id), list[tuple[Waiting, int, Entity | None]]()
-        for at in range(0, len(retries), FEED_CHUNK):
-            some = retries[at : at + FEED_CHUNK]
-            entries = await self._log.at([one.place for one, _ in some])
-            for pair, entry in zip(some, entries, strict=True):
-                found.append((*pair, None if entry is None else entity_of(entry)))
-        return found
+    def _crowds(self) -> bool:
+        """Whether a lane may have to be let read on, though nothing happens."""
+        lanes = (lane for shard in self._board.shards.values() for lane in shard.lanes.values())
+        return any(lane.crowded and not (lane.live or lane.paused or lane.resting) for lane in lanes)
 
     async def _feed_lane(self, shard: Shard, lane: Lane, chunks: dict[tuple[Place, int], Chunk]) -> None:
-        start = lane.read_to
+        start = lane.progress.read_to
         if start >= self._board.tail:
             if max(start, shard.cursor or START) > self._board.tail:
                 return  # a former holder has read further; the tail comes there, and finds the lane hungry
@@ -238,7 +240,7 @@ class Holdings:
                 until = self._board.tail
                 entries = await self._log.after(start, until, count)
                 chunk = chunks[start, count] = Chunk(entries, until if len(entries) < count else entries[-1].place)
-            if lane.read_to != start or not lane.hungry:
+            if lane.progress.read_to != start or not lane.hungry:
                 return
             _fill(lane, chunk, partial(self._receivers.wants, lane.id))
             self._board.hungry.set()
@@ -255,5 +257,5 @@ def _fill(lane: Lane, chunk: Chunk, wanted: Callable[[Entry], bool]) -> None:
             lane.offer(entry, START)
             if lane.full:
                 return
-        lane.read_to = entry.place
-    lane.read_to = max(lane.read_to, chunk.until)
+        lane.progress.read_to = entry.place
+    lane.progress.read_to = max(lane.progress.read_to, chunk.until)

@@ -1,21 +1,20 @@
 """One subscriber's queue: what it was offered, what is under way, and how far everything is settled.
 
 A lane also knows whether its subscriber may be sent to right now: a breaker that opens after failures, and a rate.
-While it *rests* it holds no event in memory and costs no command; the log keeps what it misses.
-
-Invariant: `position` never passes an entry that is neither settled nor parked as a retry. A lane is *live* while the
-tail of the log feeds it directly; one that falls behind is fed from the log by its own place, at its own pace.
+While it *rests* it is not fed, the log keeps what it misses, and of its retries it holds a few to probe with.
+It is *live* while the tail of the log feeds it; one that falls behind is fed by its own place, at its own pace.
 """
 
 from collections import deque
-from collections.abc import Iterable
 
 from relay.core.breaker import Breaker, Pace, Window
 from relay.core.envelope import Receiver
 from relay.core.log import Entry, Place, Waiting
 from relay.core.pulse import NO_PULSE, Pulse
-from relay.dispatcher.chains import Chains, Entity
+from relay.core.subscriber import may_be_mended
+from relay.dispatcher.chains import Chains
 from relay.dispatcher.item import Item
+from relay.dispatcher.progress import Progress
 
 HIGH, LOW = 1000, 200
 """A live lane with more than HIGH entries waiting falls behind; one with fewer than LOW is fed again."""
@@ -38,8 +37,7 @@ class Lane:
         self.live = False
         self.closed = False
         """The subscriber is gone."""
-        self.read_to = cursor
-        """Everything up to here has been offered (a live lane: up to the tail)."""
+        self.progress = Progress(cursor)
         self.committed = committed
         """The lane's own cursor as it stands in the store; None: it follows the shard's."""
         self.workers = 0
@@ -61,11 +59,8 @@ class Lane:
         """Which of its events wait for others is not known yet, or is to be forgotten: nothing is sent until it is."""
         self._chains: Chains | None = None
         self._passed_over = 0
-        self._settled_to = cursor
         self._fresh: deque[Item] = deque()
         self._retries: deque[Item] = deque()
-        self._order: deque[Place] = deque()
-        self._settled: set[Place] = set()
         self._turn = 0
 
     @property
@@ -78,6 +73,11 @@ class Lane:
         """Whether nothing can be sent: its position stands still, and the log keeps what it misses."""
         subscriber = self.receiver.subscriber
         return self.closed or self.gone or self.unsorted or not (subscriber.enabled and self.receiver.keys)
+
+    @property
+    def to_be_sorted(self) -> bool:
+        """Whether it stands still to learn, or to forget, what waits for what."""
+        return self.unsorted and not self.in_flight
 
     @property
     def cap(self) -> int:
@@ -112,36 +112,39 @@ class Lane:
     @property
     def idle(self) -> bool:
         """Whether everything up to the tail is settled."""
-        return self.live and not self._order
+        return self.live and not self.progress.pending
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so much waits for earlier events of their entities that no more is read; see `Chains.crowded`."""
+        return self._chains is not None and self._chains.crowded
 
     @property
     def hungry(self) -> bool:
         """Whether it is to be fed from the log."""
         low = int(self._passed_over < PASSED_OVER) if self.breaker.is_open else min(LOW, self.high // 2)
-        return not (self.live or self.paused or self.resting) and len(self._fresh) < low
+        return not (self.live or self.paused or self.resting or self.crowded) and len(self._fresh) < low
 
     @property
     def full(self) -> bool:
         """Whether reading from the log is to stop: one that is only probed gets one event at a time."""
-        return not self.hungry and (self.breaker.is_open or len(self._fresh) >= self.high)
+        return not self.hungry and (self.breaker.is_open or self.crowded or len(self._fresh) >= self.high)
 
-    @property
-    def position(self) -> Place:
-        """Everything up to here is settled."""
-        return self._settled_to if self._order else self.read_to
+    def read_on(self, now: float) -> None:
+        """Let a crowded lane be fed a little more if it has nothing to do."""
+        if self._chains is not None and not self.queued:
+            self._chains.read_on(now)
 
     def offer(self, entry: Entry, after: Place) -> None:
         """Queue an event for its first attempt; between `after` and it there is nothing for this subscriber."""
-        if not self._order:
-            self._settled_to = max(self.read_to, after)
         item = Item(entry, 1)
-        self._order.append(entry.place)
-        self.read_to = entry.place
-        if self._chains is None or self._chains.admit(item):
+        self.progress.offered(entry.place, after)
+        has_turn = self._chains is None or self._chains.admit(item)
+        if has_turn:
             self._fresh.append(item)
         else:
             self._passed_over += 1
-        if len(self._fresh) > self.high or self.paused:
+        if len(self._fresh) > self.high or self.paused or (self.crowded and not has_turn):
             self.live = False
 
     def offer_retry(self, entry: Entry, waiting: Waiting) -> None:
@@ -166,11 +169,11 @@ class Lane:
             return None
         return max((self.breaker.open_until or now) - now, self.pace.wait_s(now), 0.0)
 
-    def take(self) -> Item | None:
+    def take(self, now: float) -> Item | None:
         """The next delivery to attempt, if there is one; call it only when `wait_s` says now."""
         self._turn += 1
         while item := self._next():
-            if self._chains is None or self._chains.begin(item):
+            if self._chains is None or self._chains.begin(item, now):
                 self._passed_over = 0
                 self.pace.began()
                 item.probe = self.breaker.began()
@@ -193,14 +196,12 @@ class Lane:
 
         It is read from the log again, but for what others were taken after: that is put among the retries.
         """
-        self.pause(tail)
+        if self.live:
+            self.live = False
+            self.progress.read_to = max(self.progress.read_to, tail)
         waiting = [*self._fresh, *(self._chains.in_memory() if self._chains else ())]
         self._fresh.clear()
-        unattempted, dropped = {item.entry.place for item in waiting if item.holds_cursor}, set[Place]()
-        while self._order and self._order[-1] in unattempted:
-            dropped.add(self._order.pop())
-        if dropped:
-            self.read_to = self._order[-1] if self._order else self._settled_to
+        dropped = self.progress.take_back({item.entry.place for item in waiting if item.holds_cursor})
         if self._chains:
             self._chains.forget(dropped)
             for item in waiting:
@@ -213,11 +214,9 @@ class Lane:
         False if others were taken after it (the subscriber was changed meanwhile): reading would pass it.
         """
         self.rest(tail)
-        if not self._order or self._order[-1] != item.entry.place:
+        if not self.progress.take_back([item.entry.place]):
             return False
         item.holds_cursor = False
-        self._order.pop()
-        self.read_to = self._order[-1] if self._order else self._settled_to
         return True
 
     def ended(self, item: Item, verdict: str, *, held: bool) -> None:
@@ -236,32 +235,32 @@ class Lane:
         if self._chains:
             self._chains.lose(place)
 
-    def sort(self, stored: Iterable[tuple[Waiting, int, Entity]]) -> None:
-        """Learn from the store's retries who waits for whom."""
-        self.unsorted = False
-        self._chains = Chains(self.id, self.settle, self._queue, self._has_read)
-        self._chains.load(stored)
+    def new_chains(self) -> Chains:
+        """Chains for this lane, to be filled with what the store lists."""
+        return Chains(self.id, self.settle, self._queue, self._has_read)
+
+    def sort(self, chains: Chains | None) -> None:
+        """Let these say from now on who waits for whom; None: nobody does."""
+        self.unsorted, self._chains = False, chains
+        self.went_on()
+
+    @property
+    def ordered(self) -> bool:
+        """Whether there is, or has just been, an order among its events: what waits for its turn is left alone."""
+        return self.unsorted or self._chains is not None
 
     def _has_read(self, place: Place) -> bool:
         """Whether all events up to here have been offered, if they have not been settled before."""
-        return self.live or place <= self.read_to
+        return self.live or place <= self.progress.read_to
 
     def went_on(self) -> None:
         """More of the log has been read: a retry may now be known to have its turn."""
         if self._chains:
             self._chains.went_on()
 
-    def unsort(self) -> None:
-        """Forget who waits for whom."""
-        self.unsorted = False
-        self._chains = None
-
     def moves(self) -> dict[str, int]:
         """Retries to write, as in `Chains.moves`; they are handed out once."""
-        if self._chains is None:
-            return {}
-        moves, self._chains.moves = self._chains.moves, {}
-        return moves
+        return self._chains.take_moves() if self._chains else {}
 
     def names_in_chains(self) -> list[str]:
         """The retries that wait for others."""
@@ -271,29 +270,31 @@ class Lane:
         (self._fresh if item.holds_cursor else self._retries).append(item)
 
     def settle(self, item: Item) -> None:
-        """Let the position pass this entry: it is delivered, dead, or waits among the retries."""
-        if not item.holds_cursor:
-            return
-        item.holds_cursor = False
-        self._settled.add(item.entry.place)
-        while self._order and self._order[0] in self._settled:
-            self._settled_to = self._order.popleft()
-            self._settled.remove(self._settled_to)
+        """Let the position pass an entry: it is delivered, dead, or among the retries."""
+        if item.holds_cursor:
+            item.holds_cursor = False
+            self.progress.settle(item.entry.place)
 
-    def adopt(self, receiver: Receiver, tail: Place) -> None:
-        """Take over a change of the subscriber: whatever was wrong with it may be mended, so it is tried at once."""
-        begins = receiver.subscriber.enabled and not self.receiver.subscriber.enabled
-        self.pulse = self.pulse.anew() if begins else self.pulse.resting(None)
+    def try_at_once(self) -> None:
+        """Forget what was wrong with the subscriber."""
+        self.breaker, self.resting, self.gone = Breaker(), False, False
+        self.pulse = self.pulse.resting(None)
+
+    def adopt(self, receiver: Receiver, tail: Place) -> bool:
+        """Take over a change of the subscriber; whether anything is to be looked at again because of it.
+
+        If what was wrong may be mended, it is tried at once. Else breaker and rest stay as they are: such a change may
+        be the relay's own note that it is failing.
+        """
+        old, new = self.receiver.subscriber, receiver.subscriber
         self.receiver = receiver
-        self.breaker = Breaker()
-        self.pace = Pace(receiver.subscriber.rate_per_s)
-        self.resting = self.gone = False
-        self.unsorted = self._chains is not None or receiver.subscriber.ordering == "entity"
+        if mended := may_be_mended(old, new):
+            self.try_at_once()
+            self.pulse = self.pulse.anew() if new.enabled and not old.enabled else self.pulse
+        self.gone &= new.state.status != "ok"  # it may have been disabled and enabled again before anybody looked
+        if new.rate_per_s != old.rate_per_s:
+            self.pace = Pace(new.rate_per_s)
+        self.unsorted |= (self._chains is not None) != (new.ordering == "entity")
         if self.paused:
             self._stop(tail)
-
-    def pause(self, tail: Place) -> None:
-        """Stop being fed by the tail; what is queued stays unsettled and is read again later."""
-        if self.live:
-            self.live = False
-            self.read_to = max(self.read_to, tail)
+        return mended or self.paused

@@ -25,12 +25,14 @@ from relay.dispatcher.notices import Notices
 from relay.dispatcher.receivers import Receivers
 from relay.dispatcher.rests import Rests
 from relay.dispatcher.retries import Retries
+from relay.dispatcher.sorting import Sorting
 from relay.dispatcher.tail import Tail
 from relay.dispatcher.workers import Workers
 from relay.durable import Durable
 from relay.leases import Leases
 from relay.store import Store
 from relay.store.errors import STORE_ERRORS
+from relay.store.keys import SHARDS
 from relay.telemetry import Metrics
 
 STORE_PAUSE_S = 0.5
@@ -42,6 +44,8 @@ TOLD_EVERY = 60
 """Of the failures in a row of one loop the first is told, and then every so many."""
 
 log = structlog.get_logger()
+
+Turn = Callable[[], Awaitable[None]]
 
 
 class Dispatcher:
@@ -86,9 +90,13 @@ class Dispatcher:
             receivers,
             workers,
             leases,
+            clock,
             commit=self._commits.commit,
             restart=self._restart,
             look_back=self._look_back,
+        )
+        self._sorting = Sorting(
+            board, store.log, store.deliveries, commit=self._commits.commit, resume=self._holdings.resume
         )
         self._tail = Tail(
             board,
@@ -106,7 +114,7 @@ class Dispatcher:
         """Deliver for ever."""
         await self._until_done(self._tail.begin)
         await self._until_done(self._holdings.begin)
-        turns = (
+        turns: tuple[Turn, ...] = (
             self._tail.turn,
             self._holdings.turn,
             self._holdings.feed,
@@ -115,6 +123,7 @@ class Dispatcher:
             self._commits.turn,
             self._notices.turn,
             self._erased.turn,
+            *(partial(self._sorting.turn, number) for number in range(SHARDS)),
         )
         async with self._tasks as tasks:
             for turn in turns:
@@ -142,6 +151,8 @@ class Dispatcher:
         """A message from another part of the relay: events were erased, or deliveries made due, or what others know."""
         if kind == "erased":
             return self._erased.tell([Place.parse(place) for place in value.split()])
+        if kind == "well":
+            self._holdings.try_at_once(value)
         if kind != "due":
             return self._tell_others(kind, value)
         shard = self._board.shards.get(int(value))
@@ -158,11 +169,11 @@ class Dispatcher:
         """Follow the log anew if the store has come back with less than was read of it."""
         await self._tail.begin_if_lost()
 
-    async def _for_ever(self, turn: Callable[[], Awaitable[None]]) -> None:
+    async def _for_ever(self, turn: Turn) -> None:
         while True:
             await self._until_done(turn)
 
-    async def _until_done(self, turn: Callable[[], Awaitable[None]]) -> None:
+    async def _until_done(self, turn: Turn) -> None:
         """One turn of a loop, repeated while the store is away."""
         failures = 0
         while True:

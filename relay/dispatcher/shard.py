@@ -39,6 +39,8 @@ class Shard:
         self.unconfirmed: Group | None = None
         """A commit whose answer is missing: repeated with the same mark before any other."""
         self.committed_at = 0.0
+        self.put_off_after: tuple[int, str] | None = (SHELVED_MS, "")
+        """How far the retries that a former holder has put off have been read; None: all are."""
         self.lock = asyncio.Lock()
         """Held by a commit and by a look for due retries, so that no retry is found that is being settled."""
         self._under_way: dict[Item, Lane] = {}
@@ -134,7 +136,8 @@ class Shard:
         """Have the retries that stand in a lane, and the first on its shelf, looked for again; the rest follows."""
         if self.unclaim(lane):
             self.wake_by(now_ms)
-        self.unshelve(lane, now_ms)
+        if not lane.resting:
+            self.unshelve(lane, now_ms)
 
     def unshelve(self, lane: Lane, now_ms: int, most: int | None = None) -> None:
         """Make the first retries on a lane's shelf due: as many as it has room for."""
@@ -172,8 +175,8 @@ class Shard:
                 if lane.committed is not None:
                     group.caught_up.add(lane.id)
                     lane.committed = None
-            elif lane.committed != lane.position:
-                group.cursors[lane.id] = lane.committed = lane.position
+            elif lane.committed != lane.progress.position:
+                group.cursors[lane.id] = lane.committed = lane.progress.position
         self.touched.clear()
         if self.lags(tail):
             group.cursors[SHARD_CURSOR] = self.cursor = tail

@@ -90,7 +90,7 @@ class Workers:
                 if wait_s == 0 and not self._has_room(lane):
                     self._crowded[lane] = shard
                     break
-                item = lane.take() if wait_s == 0 else None
+                item = lane.take(now) if wait_s == 0 else None
                 if item is None:
                     break
                 lane.trial_at = None
@@ -144,7 +144,7 @@ class Workers:
         shard.in_flight += 1
         lane.in_flight += 1
         self._busy += 1
-        receiver = lane.receiver
+        receiver, breaker = lane.receiver, lane.breaker
         try:
             attempt, reply = await self._attempter.attempt(
                 receiver, item.entry, item.attempt_no, hold=item.probe and item.holds_cursor
@@ -156,7 +156,7 @@ class Workers:
             self._quiet.set()
         attempt = self._erased.last_of(item, attempt)
         shard.finished(item)
-        unchanged = receiver is lane.receiver  # else its answer says nothing about the subscriber as it is now
+        unchanged = breaker is lane.breaker  # else its answer says nothing about the subscriber as it is now
         probe_failed = attempt.verdict == Verdict.HELD and item.probe and item.holds_cursor
         held = probe_failed and unchanged and lane.hold(item, self._board.tail)
         if not held:

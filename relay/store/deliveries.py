@@ -1,13 +1,13 @@
 """Cursors, retries, dead letters and attempts: everything that a delivery shard writes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import msgspec
 
 from relay.core.errors import RelayError
-from relay.core.log import BEHIND_MS, SHELVED_MS, Attempt, Place, Waiting
+from relay.core.log import Attempt, Place, Waiting
 from relay.core.pulse import Pulse
 from relay.core.tally import tally
 from relay.store.delivery_state import DeliveryState, Order, Redelivered, names_of, state_of, whole_ms
@@ -207,16 +207,16 @@ class DeliveryStore:
 
     async def waiting_of(self, subscriber_id: str) -> list[tuple[Waiting, int]]:
         """All retries of one subscriber, with their due time in ms; its shard's are looked through for them."""
-        found: dict[Waiting, int] = {}
-        key = self._keys.retries(shard_of(subscriber_id))
-        async for member, due in self._client.zscan_iter(key, match=f"{subscriber_id}|*", count=1000):
-            found[Waiting.parse(member)] = int(due)
-        return list(found.items())
+        pages = self.scan(shard_of(subscriber_id), [subscriber_id])
+        return list({one: due_ms async for page in pages for one, due_ms in page}.items())
 
-    async def put_off(self, shard: int) -> list[tuple[Waiting, int]]:
-        """Retries of a shard that wait for something else than their time, with what stands in its place."""
-        found = await self._client.zrangebyscore(self._keys.retries(shard), SHELVED_MS, BEHIND_MS, withscores=True)
-        return [(Waiting.parse(member), int(due)) for member, due in found]
+    async def scan(self, shard: int, subscriber_ids: Collection[str]) -> AsyncIterator[list[tuple[Waiting, int]]]:
+        """All retries of these subscribers with their due time in ms: in portions, in no order, perhaps repeatedly."""
+        key, cursor, wanted = self._keys.retries(shard), -1, {one.encode() for one in subscriber_ids}
+        match = b"%b|*" % next(iter(wanted)) if len(wanted) == 1 else None
+        while cursor:
+            cursor, found = await self._client.zscan(key, max(cursor, 0), match=match, count=500)
+            yield [(Waiting.parse(name), int(due)) for name, due in found if name.partition(b"|")[0] in wanted]
 
     async def dead(self, subscriber_id: str, offset: int, count: int) -> list[tuple[Place, int]]:
         """Dead letters of a subscriber, newest first: place of the event, Unix ms of death."""

@@ -39,6 +39,8 @@ class Redelivered(IntEnum):
 
     DONE = 1
     DUE_ALREADY = 2
+    IN_TURN = 3
+    """It waits for an earlier event of its entity, and goes out once that is settled: never ahead of it."""
     CHANGED = 0
     """It stands otherwise than the order says: read again."""
     TRIMMED = -1

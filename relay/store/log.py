@@ -114,6 +114,14 @@ class LogStore:
         pairs = zip(replies, contents, strict=True)
         return [entry_of(found[0][0], found[0][1], content) if found else None for found, content in pairs]
 
+    async def entities(self, places: Sequence[Place]) -> list[tuple[str, str] | None]:
+        """Whose the events at these places are (source, entity), None where one has been trimmed."""
+        pipe = self._client.pipeline(transaction=False)
+        for place in places:
+            pipe.xrange(self._keys.log, str(place), str(place))
+        fields = [found[0][1] if found else None for found in await pipe.execute()]
+        return [one and (one[b"s"].decode(), one[b"e"].decode()) for one in fields]
+
     async def find(self, event_id: str) -> Entry | None:
         """The event with this id."""
         place = await self._client.hget(self._keys.index(event_id), event_id)

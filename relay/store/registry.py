@@ -53,8 +53,8 @@ class RegistryStore:
         await self._put(old.id, await self._stored(old), b"")
 
     async def wake(self, subscriber_id: str) -> None:
-        """Have whoever sends to it look at a subscriber anew, as after a change: it is tried at once."""
-        await self._client.xadd(self._keys.ctl, {"k": "subscriber", "v": subscriber_id}, maxlen=10_000)
+        """Have whoever sends to a subscriber try it at once: somebody knows that it is well."""
+        await self._client.xadd(self._keys.ctl, {"k": "well", "v": subscriber_id}, maxlen=10_000)
 
     async def trim_dead(self, before_ms: int) -> None:
         """Forget the dead letters of all subscribers that died before this."""

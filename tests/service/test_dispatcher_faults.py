@@ -164,6 +164,7 @@ async def test_a_fenced_commit_drops_the_shard_and_its_workers(rig: Rig) -> None
     await rig.subscribe("a", max_in_flight=1)
     replica = await rig.started()
     number = shard_of("a")
+    await wait_until(lambda: _is_quiet(replica.shards[number]))
     replica.leases.tick = asyncio.Event().wait  # type: ignore[assignment]  # it learns nothing
     await rig.store.leases._client.hset("{relay}:lease", shard_resource(number), "99999999999999:other:99999999999999")
     await rig.minter.mint(5)
@@ -174,6 +175,12 @@ async def test_a_fenced_commit_drops_the_shard_and_its_workers(rig: Rig) -> None
     await wait_until(lambda: not rig.hooks.open["a"])
     await asyncio.sleep(0.05)
     assert len(rig.hooks.hits["a"]) == 1
+
+
+def _is_quiet(shard: Any) -> bool:
+    """Whether it has begun, and has nothing to commit."""
+    begun = all(lane.live for lane in shard.lanes.values())
+    return begun and not (shard.touched or shard.group or shard.unconfirmed or shard.put_off_after)
 
 
 async def _gated(gate: asyncio.Event, _: Hit) -> int:

@@ -238,7 +238,7 @@ async def test_a_change_while_a_probe_is_out_loses_no_event(rig: Rig) -> None:
     ids = await rig.minter.mint(60)
     try:
         await wait_until(lambda: len(probe) == 1)
-        await rig.change(msgspec.structs.replace(subscriber, description="mended"))
+        await rig.change(msgspec.structs.replace(subscriber, headers={"X-Mended": "yes"}))
         await wait_until(lambda: len(rig.hooks.accepted["a"]) >= 10)
     finally:
         changed.set()

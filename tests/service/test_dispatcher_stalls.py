@@ -69,9 +69,9 @@ async def test_what_is_made_due_while_a_shard_is_taken_up_is_not_overlooked(
     entry = await rig.store.log.find(ids[0])
     assert entry is not None
     await settle_by_hand(rig, "a", {})
-    read, ordered, seen = DeliveryStore.put_off, asyncio.Event(), asyncio.Event()
+    read, ordered, seen = DeliveryStore.take_up, asyncio.Event(), asyncio.Event()
 
-    async def put_off(self: DeliveryStore, shard: int) -> Any:
+    async def take_up(self: DeliveryStore, shard: int) -> Any:
         found = await read(self, shard)
         if shard == shard_of("a") and not ordered.is_set():
             ordered.set()
@@ -87,7 +87,7 @@ async def test_what_is_made_due_while_a_shard_is_taken_up_is_not_overlooked(
         seen.set()
 
     replica.dispatcher._tail._on_control = tell
-    monkeypatch.setattr(DeliveryStore, "put_off", put_off)
+    monkeypatch.setattr(DeliveryStore, "take_up", take_up)
     replica.start()
     await rig.all_accepted("a", ids)
 
@@ -187,7 +187,7 @@ async def test_due_retries_of_a_lane_that_is_being_sorted_do_not_hide_its_neighb
     await wait_until(lambda: len(rig.hooks.hits["a"]) == 1)
     lane = replica.shards[shard_of("a")].lanes["a"]
     try:
-        await rig.change(msgspec.structs.replace(subscriber, description="changed"))
+        await rig.change(msgspec.structs.replace(subscriber, ordering="none"))
         await wait_until(lambda: lane.unsorted)
         entries = await rig.store.log.before(None, 40)
         for name, some in (("a", entries[:30]), (near, entries[:1])):

@@ -6,7 +6,7 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from relay.core.log import Attempt, Place, Waiting
+from relay.core.log import BEHIND_MS, SHELVED_MS, Attempt, Place, Waiting
 from relay.core.subscriber import Subscriber
 from relay.store import Store
 from relay.store.deliveries import Group
@@ -149,3 +149,23 @@ async def test_how_far_the_record_of_attempts_reaches_is_known(store: Store, red
     assert await store.deliveries.forgotten_ms(SHARD) == 2000
     await redis_client.xtrim(key, maxlen=0, approximate=False)
     assert await store.deliveries.forgotten_ms(SHARD) == 3001
+
+
+async def test_what_waits_for_an_earlier_event_keeps_its_turn(store: Store) -> None:
+    """It is not made due, whatever it is asked for as, and its dead letter goes; what is on the shelf is made due."""
+    parked, dead, shelved, *_ = await places(store)
+    names = [str(Waiting("a", one, 1)) for one in (parked, dead, shelved)]
+    marks = dict(zip(names, (BEHIND_MS, BEHIND_MS, SHELVED_MS), strict=True))
+    await commit(store, Group(due=marks, dead=[("a", NOW_MS, dead)]))
+    orders = [
+        Order(parked, "waiting", 1),
+        Order(parked, "settled"),
+        Order(dead, "dead"),
+        Order(shelved, "waiting", 1),
+    ]
+    expected = [Redelivered.IN_TURN, Redelivered.IN_TURN, Redelivered.DONE, Redelivered.DONE]
+    assert await store.deliveries.redeliver("a", orders) == expected
+    due = await waiting(store)
+    assert [due[one] for one in names[:2]] == [BEHIND_MS] * 2
+    assert due[names[2]] <= await store.deliveries.now_ms()
+    assert await store.deliveries.dead("a", 0, 10) == []

@@ -36,7 +36,7 @@ def test_what_is_parked_waits_for_what_is_still_to_be_read() -> None:
     """After a crash the log holds events that go before the parked one: it is made due once they have been read."""
     queue = Queue(read_to=0)
     parked = Waiting("s", Place(1, 9), 1)
-    queue.chains.load([(parked, BEHIND_MS, ("lod", "a"))])
+    queue.chains.load(parked, BEHIND_MS, ("lod", "a"))
     assert queue.chains.moves == {}
     queue.offer(Item(entry(1), 1))
     queue.read_to = 1
@@ -53,12 +53,12 @@ def test_a_delivery_that_was_asked_for_while_it_is_under_way_goes_again() -> Non
     queue = Queue()
     first, again = Item(entry(1), 1), retry(1, 1)
     queue.offer(first)
-    assert queue.chains.begin(first)
+    assert queue.chains.begin(first, 0)
     queue.offer(again)
     assert queue.queued == [first]
     queue.chains.end(first, Verdict.DELIVERED, held=False)
     assert queue.queued == [first, again]
-    assert queue.chains.begin(again)
+    assert queue.chains.begin(again, 0)
     queue.chains.end(again, Verdict.DELIVERED, held=False)
     assert queue.chains.names() == []
 
@@ -70,7 +70,7 @@ def test_a_delivery_that_was_queued_twice_goes_twice() -> None:
     for item in (first, again):
         queue.offer(item)
     for item in (first, again):
-        assert queue.chains.begin(item)
+        assert queue.chains.begin(item, 0)
         queue.chains.end(item, Verdict.DELIVERED, held=False)
 
 
@@ -80,7 +80,7 @@ def test_an_event_that_is_removed_while_it_is_under_way_keeps_its_turn() -> None
     first, second = Item(entry(1), 1), Item(entry(2), 1)
     for item in (first, second):
         queue.offer(item)
-    assert queue.chains.begin(first)
+    assert queue.chains.begin(first, 0)
     queue.chains.lose(Place(1, 1))
     assert queue.queued == [first]
     queue.chains.end(first, Verdict.DELIVERED, held=False)
@@ -96,9 +96,9 @@ def test_followers_are_let_go_by_what_settles_the_first() -> None:
     parked = str(items[-1].waiting("s"))
     assert queue.chains.moves == {parked: BEHIND_MS}
     for item in items[:-2]:
-        assert queue.chains.begin(item)
+        assert queue.chains.begin(item, 0)
         queue.chains.end(item, Verdict.DELIVERED, held=False)
         assert queue.chains.moves == {parked: BEHIND_MS}
-    assert queue.chains.begin(items[-2])
+    assert queue.chains.begin(items[-2], 0)
     queue.chains.end(items[-2], Verdict.DELIVERED, held=False)
     assert queue.chains.moves == {parked: 0}

@@ -6,10 +6,13 @@
 --         'waiting'  the attempt with this number is due now
 --         'dead'     the dead letter is taken out, and a new round begins at attempt 1
 --         'settled'  a new round begins at attempt 1, if the last one was asked for at `number` ms (0 = there is none)
--- Returns  per delivery: 1 done, 2 due already, 0 it has changed meanwhile, -1 its event was trimmed or erased; {} no such subscriber
+-- Returns  per delivery: 1 done, 2 due already, 3 it waits for an earlier event,
+--          0 it has changed meanwhile, -1 its event was trimmed or erased; {} no such subscriber
 --
 -- One step, so that a dead letter is never in two places nor in none. A repeat begins no second round: the first call
 -- took the dead letter or left its own time. All is read before anything is written.
+-- What waits for an earlier event of its entity keeps its turn: its holder alone knows when that comes.
+local BEHIND = 2 ^ 52 + 1 -- core/log.py: BEHIND_MS
 local subscriber, shard = ARGV[1], ARGV[2]
 if redis.call('HEXISTS', KEYS[1], subscriber) == 0 then return {} end
 local time = redis.call('TIME')
@@ -17,7 +20,8 @@ local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 
 local function waits(member)
   local due = redis.call('ZSCORE', KEYS[3], member)
-  return due and (tonumber(due) <= now and 2 or 1)
+  due = tonumber(due)
+  return due and (due >= BEHIND and 3 or due <= now and 2 or 1)
 end
 local function decide(place, kind, number)
   local entry = redis.call('XRANGE', KEYS[2], place, place)[1]
@@ -44,10 +48,10 @@ for at = 3, #ARGV, 3 do
   if result == 1 then again[#again + 1] = { member, ARGV[at], ARGV[at + 1] } end
 end
 redis.call('XLEN', KEYS[6])
-now = string.format('%.0f', now)
+local written = string.format('%.0f', now)
 for _, one in ipairs(again) do
-  redis.call('ZADD', KEYS[3], now, one[1])
-  redis.call('ZADD', KEYS[4], now, one[1])
+  if waits(one[1]) ~= 3 then redis.call('ZADD', KEYS[3], written, one[1]) end
+  redis.call('ZADD', KEYS[4], written, one[1])
   if one[3] == 'dead' then redis.call('ZREM', KEYS[5], one[2]) end
 end
 if #again > 0 then redis.call('XADD', KEYS[6], 'MAXLEN', '~', 10000, '*', 'k', 'due', 'v', shard) end
