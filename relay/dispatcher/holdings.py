@@ -70,12 +70,19 @@ class Holdings:
         self._look_back = look_back
 
     async def begin(self) -> None:
-        """Read the registry."""
+        """Read the registry; lanes that are open already take over what has changed, as if they had been told."""
         while True:
             version = self._receivers.version
             subscribers = await self._registry.all()
             if version == self._receivers.version:  # else a change was read meanwhile that this list may lack
-                return self._receivers.replace_all(subscribers)
+                break
+        self._receivers.replace_all(subscribers)
+        shards = self._board.shards
+        known = {lane.id: lane.receiver.subscriber for shard in shards.values() for lane in shard.lanes.values()}
+        stored = {one.id: one for one in subscribers if shard_of(one.id) in shards}
+        for subscriber_id in known.keys() | stored.keys():
+            if known.get(subscriber_id) != stored.get(subscriber_id):
+                await self.refresh(subscriber_id)
 
     async def turn(self) -> None:
         """Take up the shards whose leases came, let go of those that went, wait for the next change."""

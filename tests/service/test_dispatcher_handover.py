@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 from collections import Counter
 
+import msgspec
 import pytest
 
 from relay.core.log import Waiting
@@ -152,6 +153,19 @@ async def test_lanes_that_are_fed_together_all_get_what_came_meanwhile(rig: Rig)
     for name in names:
         await rig.all_accepted(name, ids)
     await rig.committed(*names)
+
+
+async def test_a_lane_that_was_told_nothing_learns_of_changes_with_the_next_take_up(rig: Rig) -> None:
+    """Messages may be lost with a store that has fallen back; the registry is read again then, for open lanes too."""
+    changed, gone = await rig.subscribe("a"), await rig.subscribe("b")
+    replica = await rig.started()
+    await rig.store.client.hset(
+        "{relay}:sub", "a", msgspec.json.encode(msgspec.structs.replace(changed, enabled=False))
+    )
+    await rig.store.client.hdel("{relay}:sub", gone.id)
+    await replica.dispatcher._holdings.begin()
+    assert not replica.shards[shard_of("a")].lanes["a"].receiver.subscriber.enabled
+    assert "b" not in replica.shards[shard_of("b")].lanes
 
 
 async def test_thousands_of_events_reach_every_subscriber(rig: Rig) -> None:
