@@ -28,9 +28,7 @@ listen: install ## a receiver that verifies signatures, on port 9000
 test: install ## every test that CI runs
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
 	  echo "the browser tests are left out: there is no Chromium (apt-get install chromium)" >&2
-	@$(BIN)/pytest -q -n 2 --dist worksteal || { \
-	  echo "what has failed beside the others is run once more, alone" >&2; \
-	  $(BIN)/pytest -q --last-failed --last-failed-no-failures none; }
+	@$(BIN)/pytest -q -n 2 --dist worksteal
 
 lint: install ## formatters, types and import rules
 	@$(BIN)/ruff format --check .
