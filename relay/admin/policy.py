@@ -17,6 +17,8 @@ from relay.core.subscriber import Subscriber
 
 _STATUSES = (*STATUS_NAMES.values(), INCOMPLETE, COMPLETED, DISCARDED, PENDING, "ok", "failing", "degraded", "disabled")
 """Of labs, of sessions, and of what the relay's own events are about."""
+_A_SLIP = 0.8
+"""So alike (`difflib`'s ratio) is what somebody meant and what he has typed."""
 _NUMBERED = re.compile(r"Status [0-9]+")
 """What a lab's status is called that the vendor does not name."""
 
@@ -28,7 +30,7 @@ class Policy:
     normalise: Callable[[str], str]
     """Of a URL; raises `UrlRefusedError`."""
     sources: Sequence[str]
-    """The configured ones. None: this replica has only the API to serve and was not told, so any name may be one."""
+    """The configured ones."""
     kept: Subscriber | None = None
     """The subscriber as it was before."""
 
@@ -50,18 +52,20 @@ class Policy:
         kept = () if self.kept is None else (*self.kept.filter.from_, *self.kept.filter.to)
         if value in _STATUSES or value in kept or _NUMBERED.fullmatch(value):
             return value
-        near = difflib.get_close_matches(value.lower(), [one.lower() for one in _STATUSES], 1, 0.8)
+        near = difflib.get_close_matches(value.lower(), [one.lower() for one in _STATUSES], 1, _A_SLIP)
         if not near:
             return value
         meant = next(one for one in _STATUSES if one.lower() == near[0])
         raise ValueError(f"is no status that is known: did you mean {meant}?")
 
     def source(self, value: str) -> str:
-        """The name of a source whose events there can be; raises `ValueError` with what may have been meant."""
+        """The name of a source. One that is not known may be configured later; raises `ValueError` for a slip."""
         kept = () if self.kept is None else self.kept.filter.sources
         known = sorted([*self.sources, OWN])
-        if not self.sources or value in (*known, *kept):
+        if value in (*known, *kept):
             return value
-        near = difflib.get_close_matches(value, known, 3, 0.5)
-        hint = f"did you mean {' or '.join(near)}? There are" if near else "there are"
-        raise ValueError(f"names no configured source: {hint} {', '.join(known)} ({OWN}: the relay's own events)")
+        near = difflib.get_close_matches(value.lower(), known, 1, _A_SLIP)
+        if not near:
+            return value
+        hint = f"did you mean {near[0]}? There are {', '.join(known)} ({OWN}: the relay's own events)"
+        raise ValueError(f"names no configured source: {hint}")
