@@ -106,7 +106,7 @@ def admin_app(
         client_max_size=MAX_BODY_BYTES,
     )
     app[ROUTES] = routes
-    app[PATHS] = "the API's paths begin with /v1/"
+    app[PATHS] = "GET /openapi.json lists them, and /docs shows them"
     idempotency = Idempotency(store.idempotency, keyring)
     for route in app[ROUTES]:
         handler = idempotency.wrap(route.handler) if route.keyed else route.handler

@@ -128,7 +128,13 @@ class Feed:
             if entry is None:
                 raise invalid(FieldError(f"/{name}", f"names no event that is kept: leave it out {without}"))
             return entry.place
-        return read_cursor(text, name)
+        cursor = decode_cursor(
+            text,
+            FeedCursor,
+            name,
+            fault=f"is neither a cursor of the feed nor the id of an event: leave it out {without}",
+        )
+        return Place(cursor.ms, cursor.no)
 
     async def search(self, selection: Selection, start: Place | None, limit: int) -> Portion:
         """As `scan`, and on from there while nothing is found, until the end of the log or of the time for it."""
@@ -163,12 +169,6 @@ class Feed:
                 more = place != (found[-1].place if found else begin)
                 return Portion(found, place, more, at_end=True)
         return Portion(found, place, more=True)
-
-
-def read_cursor(text: str, name: str) -> Place:
-    """The place that a feed's cursor names; raises `ProblemError`."""
-    cursor = decode_cursor(text, FeedCursor, name)
-    return Place(cursor.ms, cursor.no)
 
 
 def cursor_at(place: Place) -> str:

@@ -77,15 +77,15 @@ def encode_cursor(cursor: msgspec.Struct, mark: bytes = b"") -> str:
     return base64.urlsafe_b64encode(mark + msgspec.json.encode(cursor)).rstrip(b"=").decode()
 
 
-def decode_cursor(text: str, kind: Any, name: str = "cursor", mark: bytes = b"") -> Any:
-    """What `encode_cursor` wrote, if it is of this kind and has this mark; raises `ProblemError`."""
+def decode_cursor(text: str, kind: Any, name: str = "cursor", mark: bytes = b"", fault: str = _NOT_OF_THIS_LIST) -> Any:
+    """What `encode_cursor` wrote, if it is of this kind and has this mark; raises `ProblemError` with that fault."""
     try:
         raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         if raw.startswith(mark):
             return msgspec.json.decode(raw.removeprefix(mark), type=kind)
     except (binascii.Error, ValueError, msgspec.MsgspecError):
         pass
-    raise invalid(FieldError(f"/{name}", _NOT_OF_THIS_LIST))
+    raise invalid(FieldError(f"/{name}", fault))
 
 
 def json_response(body: Any, status: int = 200, **headers: str) -> web.Response:

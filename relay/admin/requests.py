@@ -58,12 +58,25 @@ async def read_object(request: web.Request, media_types: Sequence[str] = JSON_TY
         body = msgspec.json.decode(raw)
         twice = _twice(raw)
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        raise ProblemError("malformed-json", "send one JSON object (RFC 8259)") from None
+        raise ProblemError("malformed-json", f"send one JSON object (RFC 8259){_where(raw)}") from None
     if not isinstance(body, dict):
         raise invalid(FieldError("", "must be a JSON object"))
     if twice:
         raise invalid(*(FieldError(pointer((one,)), "is given more than once in one object") for one in twice))
     return body
+
+
+def _where(raw: bytes) -> str:
+    """Where it ceases to be JSON, as far as that can be said."""
+    if not raw.strip():
+        return ": the body is empty"
+    try:
+        json.loads(raw)
+    except json.JSONDecodeError as error:
+        return f": line {error.lineno}, column {error.colno} is where it ceases to be JSON"
+    except (ValueError, RecursionError):
+        pass
+    return ""
 
 
 def _twice(raw: bytes) -> list[str]:

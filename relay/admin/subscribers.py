@@ -142,24 +142,24 @@ class Subscribers:
 
     async def _enable(self, request: web.Request) -> web.Response:
         """An enabled one is tried at once, if it rests; its state stays what it was."""
-        answer = await self._change(request, "subscriber.enable", lambda old: Changed(_enabled(old)))
+        answer = await self._change(request, "subscriber.enable", lambda old: Changed(_enabled(old)), rests=False)
         await self._store.wake(request.match_info["id"])
         return answer
 
     async def _disable(self, request: web.Request) -> web.Response:
         return await self._change(request, "subscriber.disable", lambda old: Changed(_disabled(old)))
 
-    async def _change(self, request: web.Request, action: str, change: Change) -> web.Response:
+    async def _change(self, request: web.Request, action: str, change: Change, *, rests: bool = True) -> web.Response:
         """Read, change, write if nobody else has meanwhile, else begin again.
 
-        Whatever the change, the secrets are sealed by the first key of the ring afterwards.
+        Whatever the change, the secrets are sealed by the first key of the ring afterwards. `rests`: a rest goes on.
         """
         for _ in range(_TRIES):
             old = await find_subscriber(self._store, request)
             changed, told_once = change(old)
             new = self._keys.tidied(changed)
             if new == old:
-                return json_response(await self._as_it_is(old))
+                return json_response(await self._as_it_is(old, rests=rests))
             undecided = msgspec.structs.replace(new, state=old.state)
             new, event = change_state(undecided, new.state, self._clock.now(), enabled=new.enabled)
             try:
@@ -168,7 +168,7 @@ class Subscribers:
                 continue
             audit(request, action, old.id)
             begins = new.enabled and not old.enabled
-            document = self._shown(new) if begins else await self._as_it_is(new)
+            document = self._shown(new) if begins else await self._as_it_is(new, rests=rests)
             return json_response({**document, **told_once})
         raise _contended()
 
@@ -195,8 +195,9 @@ class Subscribers:
             raise ProblemError("conflict", str(error)) from None
         return Changed(new, {"secret": secret})
 
-    async def _as_it_is(self, subscriber: Subscriber) -> dict[str, Any]:
-        return self._shown(subscriber, (await self._pulses.of([subscriber.id]))[subscriber.id])
+    async def _as_it_is(self, subscriber: Subscriber, *, rests: bool = True) -> dict[str, Any]:
+        pulse = (await self._pulses.of([subscriber.id]))[subscriber.id]
+        return self._shown(subscriber, pulse if rests else pulse.resting(None))
 
     def _shown(self, subscriber: Subscriber, pulse: Pulse = NO_PULSE) -> dict[str, Any]:
         return shown(subscriber, self._clock.now(), pulse)

@@ -79,11 +79,12 @@ class Waits:
         if not subscriber.enabled:
             return [_wait("disabled", WAITS)]
         waits = [] if await self._is_served(shard_of(subscriber.id)) else [_NOT_SERVED]
-        if self._rests(subscriber.id):
+        if rests := self._rests(subscriber.id):
             waits.append(self._resting(subscriber.id))
-        if found.state.waiting_attempt_no is not None:
-            return [*waits, self._next_attempt(found)]
-        return [*waits, _wait("queued", await self._before(subscriber, entry, found))]
+        if found.state.waiting_attempt_no is None:
+            return [*waits, _wait("queued", await self._before(subscriber, entry, found))]
+        next_attempt = self._next_attempt(found)
+        return waits if rests and next_attempt["reason"] == "due" else [*waits, next_attempt]
 
     def _rests(self, subscriber_id: str) -> bool:
         return self._pulses.get(subscriber_id, NO_PULSE).resting_until_ms is not None
@@ -108,6 +109,8 @@ class Waits:
         before = [one for one in chunk if one.place < entry.place]
         count = sum(matches(subscriber, one.event_type, one.payload) for one in before)
         more = " or more" if len(chunk) == AHEAD and chunk[-1].place < entry.place else ""
+        if not count:
+            return "it is the next of what this subscriber is sent"
         return f"{count}{more} events for this subscriber stand before it that are not settled, or under way"
 
     def _next_attempt(self, found: Found) -> dict[str, Any]:

@@ -110,3 +110,22 @@ async def test_the_ops_endpoints_answer_as_the_api_does() -> None:
                     assert (await response.json(content_type="application/problem+json"))["status"] == status
         async with http.get("/other") as response:
             assert "/healthz" in (await response.json(content_type=None))["detail"]
+
+
+@pytest.mark.parametrize(
+    ("body", "hint"),
+    [
+        (b"", "the body is empty"),
+        (b'{"url": "https://x",\n }', "line 2, column 2"),
+        (b"{hunter2}", "line 1, column 2"),
+        (b'{"a": NaN}', "send one JSON object (RFC 8259)"),
+        (b"\xff\xfe", "send one JSON object (RFC 8259)"),
+    ],
+)
+async def test_what_is_no_json_is_told_where(redis_client: Redis, body: bytes, hint: str) -> None:
+    """As far as that can be said, and without a word of what was sent."""
+    async with admin_api(redis_client) as api:
+        headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
+        async with api.http.post(PATH, data=body, headers=headers) as response:
+            text = await response.text()
+        assert (response.status, hint in text, "hunter2" in text) == (400, True, False)

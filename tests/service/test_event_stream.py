@@ -77,6 +77,7 @@ async def test_a_stream_can_begin_behind_an_event(redis_client: Redis) -> None:
             assert (answer.status, answer.pointers) == (422, [pointer])
         answer = await api.call("GET", PATH, headers={"Last-Event-ID": "nonsense"})
         assert (answer.status, answer.pointers) == (422, ["/Last-Event-ID"])
+        assert "leave it out to begin now" in answer.body["errors"][0]["detail"]
 
 
 async def test_heartbeats_carry_a_place_that_has_moved(redis_client: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
