@@ -101,14 +101,19 @@ async def test_client_follows_a_sentinel_failover(topologies: Topologies, sentin
         await wait_until(lambda: has_replica(client))
         [volatile] = await check_server(client, wait_replicas=1)
         assert "append-only" in volatile
-        async with client.pipeline(transaction=False) as pipe:
-            pipe.set("{relay}:before", "v")
-            pipe.wait(1, 1000)
-            assert await pipe.execute() == [True, 1]
+        await wait_until(lambda: writes_to_both(client, "{relay}:before"))
         await wait_until(lambda: sees_quorum(sentinel))
         topologies.primary.kill()
-        await wait_until(lambda: takes_writes(client), timeout_s=15)
+        await wait_until(lambda: takes_writes(client), timeout_s=30)
         assert await client.get("{relay}:before") == b"v"
+
+
+async def writes_to_both(client: Redis, key: str) -> bool:
+    """Whether a write reaches the replica."""
+    async with client.pipeline(transaction=False) as pipe:
+        pipe.set(key, "v")
+        pipe.wait(1, 1000)
+        return await pipe.execute() == [True, 1]
 
 
 async def has_replica(client: Redis) -> bool:
