@@ -14,7 +14,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 async def test_an_erased_learner_leaves_views_that_work(
     visits: Visits, api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every table that shows events shows the erased one as such, beside those that are kept."""
+    """Every table that shows events shows the erased one as such, and its own page says what is left of it."""
+    visits.expect("410 /v1/events/.*")
     monkeypatch.setattr("relay.erasure.SETTLE_S", 0.0)
     await api.subscribe(description="The LMS")
     (erased,) = await api.mint(1, user_id="jane")
@@ -25,6 +26,12 @@ async def test_an_erased_learner_leaves_views_that_work(
     await go(page, f"#/entities/lod/{erased.entity_id}")
     await expect(page.get_by_role("row").filter(has_text="erased")).to_be_visible()
     await expect(page.get_by_role("cell", name="nobody's")).to_have_count(0)
+    await page.get_by_role("link", name="lab.completed").click()
+    await expect(page.get_by_role("heading", name="Erased event")).to_be_visible()
+    await expect(page.get_by_role("row").filter(has_text="The LMS")).to_be_visible()
+    await expect(page.get_by_role("button", name="Try again")).to_have_count(0)
+    await page.get_by_role("link", name=erased.entity_id, exact=True).click()
+    await expect(page.get_by_role("heading", name="Lab instance")).to_be_visible()
 
 
 async def test_an_empty_list_names_the_source_that_cannot_be_read(visits: Visits, api: Api) -> None:

@@ -50,7 +50,7 @@ export async function send(method, path, { body, query, signal, headers = {}, pr
     if (error.name === "AbortError") throw error;
     throw new Problem(0, {
       title: "The relay cannot be reached",
-      detail: "it does not answer; trying again helps once it runs",
+      detail: "it does not answer",
     });
   }
   if (response.ok) return response;

@@ -1,9 +1,11 @@
 // The frame: signing in, the navigation, and which view a hash names.
 
+import { again, passing } from "./again.js";
 import { onRefused, token } from "./api.js";
 import { forgetDrafts } from "./drafts.js";
 import { button, el, fill, href } from "./dom.js";
 import { notePlace } from "./dialogs.js";
+import { settle } from "./morph.js";
 import { problemBox } from "./parts.js";
 import { signIn } from "./session.js";
 import { applyTheme, themeSwitch } from "./theme.js";
@@ -124,11 +126,12 @@ function context(signal, query) {
   return { signal, query, every };
 }
 
-async function show({ quiet = false } = {}) {
+/** Show what the hash names. After so many `failures` it is looked for again, and the problem stands until then. */
+async function show({ quiet = false, failures = 0 } = {}) {
   leaving.abort();
   leaving = new AbortController();
   const { signal } = leaving;
-  main.setAttribute("aria-busy", "true");
+  if (!failures) main.setAttribute("aria-busy", "true");
   const { segments, query } = place();
   for (const one of menu.querySelectorAll("a")) {
     if (one.dataset.path === segments[0]) one.setAttribute("aria-current", "page");
@@ -140,16 +143,20 @@ async function show({ quiet = false } = {}) {
     const { title, content } = await view(context(signal, query), ...parameters);
     if (signal.aborted) return;
     document.title = `${title} · relay`;
+    quiet &&= !main.contains(document.activeElement);
     fill(main, content);
   } catch (error) {
     if (signal.aborted || error.name === "AbortError") return;
     if (!(error.status >= 0)) console.error(error);
     document.title = "Problem · relay";
-    fill(
-      main,
+    const told = [
       el("h1", { tabindex: -1 }, error.status === 404 ? "Not found" : "Problem"),
       problemBox(error, () => show()),
-    );
+    ];
+    if (failures) settle(main, told);
+    else fill(main, told);
+    if (passing(error)) again(signal, failures, () => show({ quiet: true, failures: failures + 1 }));
+    if (failures) return;
   }
   main.dataset.view = location.hash;
   main.removeAttribute("aria-busy");

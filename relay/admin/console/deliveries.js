@@ -1,5 +1,6 @@
 // Deliveries: what became of events, and making many of them again.
 
+import { soon } from "./again.js";
 import { get, post, v1 } from "./api.js";
 import { badge, button, el, heading, href, link, long, none } from "./dom.js";
 import { attempt, confirm } from "./dialogs.js";
@@ -30,7 +31,7 @@ const ORDERS = {
   event: "By subscriber.",
 };
 
-/** Columns of a list of deliveries, without those that the list is about. */
+/** Columns of a list of deliveries, without those that the list is about; `changed` is called after a redelivery. */
 export function deliveryColumns(without = [], ctx = null) {
   const columns = [
     {
@@ -49,7 +50,7 @@ export function deliveryColumns(without = [], ctx = null) {
     { name: "status", title: "Status", cell: (one) => status(one) },
     { name: "next", title: "Next attempt", cell: (one) => next(one) },
     { name: "open", title: "Delivery", cell: (one) => (one.id ? attempts(one) : none()) },
-    { name: "again", title: "", cell: (one) => (one.id ? redeliverOne(one) : none()) },
+    { name: "again", title: "", cell: (one) => (one.id ? redeliverOne(one, ctx.changed) : none()) },
   ];
   return columns.filter((one) => !without.includes(one.name));
 }
@@ -60,10 +61,9 @@ function attempts(one) {
   return el("a", to, made);
 }
 
-function redeliverOne(one) {
-  async function act(pressed) {
-    const done = await attempt(() => post(v1("deliveries", one.id, "redeliver")), redelivered);
-    if (done) pressed.replaceWith(badge("due now", "idle"));
+function redeliverOne(one, changed) {
+  async function act() {
+    if (await attempt(() => post(v1("deliveries", one.id, "redeliver")), redelivered)) changed();
   }
   return button("Redeliver", act, { kind: "small", describe: `Redeliver ${one.event_type}` });
 }
@@ -96,8 +96,9 @@ export async function deliveryList(ctx) {
     wanted[name] = ctx.query[name] ?? "";
   if (wanted.status !== "dead") wanted.cause = "";
   const names = namesOf(subscribers);
+  const changed = () => soon(ctx.signal, () => list.refresh());
   const list = paged(ctx, {
-    columns: deliveryColumns(wanted.status === "dead" ? ["next"] : ["again", "died"], { names }),
+    columns: deliveryColumns(wanted.status === "dead" ? ["next"] : ["again", "died"], { names, changed }),
     caption: "Deliveries",
     read: (cursor) => get("/v1/deliveries", { ...wanted, cursor }, ctx.signal),
     nothing: () => nothing(wanted, subscribers.length),
@@ -109,7 +110,7 @@ export async function deliveryList(ctx) {
         1,
         wanted.status === "dead" ? "Dead letters" : "Deliveries",
         button("Refresh", list.refresh),
-        again(wanted, names, list),
+        again(wanted, names, changed),
       ),
       filters(wanted, subscribers),
       el("p", { class: "muted" }, ORDERS[wanted.event_id ? "event" : wanted.status]),
@@ -119,7 +120,7 @@ export async function deliveryList(ctx) {
 }
 
 /** Make again what the filters name. */
-function again(wanted, names, list) {
+function again(wanted, names, changed) {
   if (!["dead", "pending", "delivered"].includes(wanted.status)) return null;
   const whose = wanted.subscriber_id
     ? `of ${names[wanted.subscriber_id] ?? wanted.subscriber_id}`
@@ -136,13 +137,13 @@ function again(wanted, names, list) {
       title: "Redeliver all that match?",
       text: `All ${what} ${whose}${type}${cause}. The ids stay the same.`,
       action: "Redeliver",
-      act: () => redeliver(wanted, list),
+      act: () => redeliver(wanted, changed),
     }),
   );
 }
 
 /** Make deliveries again that a filter names. */
-export async function redeliver(wanted, list) {
+export async function redeliver(wanted, changed) {
   const body = { status: wanted.status };
   if (wanted.subscriber_id) body.subscriber_id = wanted.subscriber_id;
   else if (!wanted.event_id) body.all = true;
@@ -153,7 +154,7 @@ export async function redeliver(wanted, list) {
     () => post("/v1/deliveries/redeliver", body),
     (done) => `${counted(done.count, "delivery", "deliveries")} made due now${done.note ? `: ${done.note}` : ""}.`,
   );
-  list.refresh();
+  changed();
 }
 
 function filters(wanted, subscribers) {

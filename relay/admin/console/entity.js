@@ -3,14 +3,14 @@
 import { get, v1 } from "./api.js";
 import { badge, el, facts, heading, href, link, none, whole } from "./dom.js";
 import { KINDS } from "./deliveries.js";
-import { step } from "./events.js";
-import { count, when } from "./format.js";
+import { eventLink, step } from "./events.js";
+import { count, fieldName, fieldValue, when } from "./format.js";
 import { empty, paged, part, section } from "./parts.js";
 
 const COLUMNS = [
-  { title: "No.", kind: "number", cell: (one) => one.data.sequence },
+  { title: "No.", kind: "number", cell: (one) => one.data.sequence ?? none() },
   { title: "Seen", cell: (one) => when(one.timestamp) },
-  { title: "Event", kind: "subject", cell: (one) => link(["events", one.data.event_id], one.type) },
+  { title: "Event", kind: "subject", cell: (one) => eventLink(one, one.type) },
   { title: "Transition", cell: (one) => step(one.data.transition) },
   { title: "Deliveries", cell: (one) => outcomes(one) },
 ];
@@ -45,13 +45,8 @@ function known(state) {
     ["Status", [badge(state.status, "idle"), state.open ? " still open" : " ended"]],
     ["Events so far", count(state.sequence)],
     ["Seen like this", when(state.seen_at)],
-    ...Object.entries(state.fields).map(([name, value]) => [name, stated(value)]),
+    ...Object.entries(state.fields).map(([name, value]) => [fieldName(name), fieldValue(name, value)]),
   ];
-}
-
-function stated(value) {
-  if (value === null) return null;
-  return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
 
 /** GET /v1/entities/{source}/{id}/explain. */
@@ -76,5 +71,5 @@ function outcomes(one) {
   for (const { status } of one.deliveries) counts[status] = (counts[status] ?? 0) + 1;
   const told = Object.entries(KINDS).filter(([status]) => counts[status]);
   const badges = told.map(([status, kind]) => [badge(`${count(counts[status])} ${status}`, kind), " "]);
-  return el("a", { class: "plain", href: href(["events", one.data.event_id]) }, badges);
+  return eventLink(one, badges);
 }

@@ -13,7 +13,7 @@ const BEGIN_WITH = 50;
 
 const COLUMNS = [
   { title: "Seen", cell: (one) => when(one.timestamp ?? one.logged_at, { short: true }) },
-  { title: "Type", kind: "subject", cell: (one) => link(["events", said(one).event_id], one.type) },
+  { title: "Type", kind: "subject", cell: (one) => eventLink(one, one.type) },
   { title: "Entity", cell: (one) => long(said(one).entity.id, ["entities", said(one).source, said(one).entity.id]) },
   { title: "Transition", cell: (one) => step(said(one).transition) },
   { title: "Source", cell: (one) => said(one).source },
@@ -27,6 +27,12 @@ export function eventTable(items, caption) {
 /** What an event says: an item of the feed holds it under `data`, one of a preview says it itself. */
 function said(one) {
   return one.data ?? one;
+}
+
+/** A link to an event; of one whose learner was erased only who leads there knows the entity. */
+export function eventLink(one, ...children) {
+  const { event_id, source, entity, erased } = said(one);
+  return el("a", { href: href(["events", event_id], erased ? { source, entity: entity.id } : {}) }, ...children);
 }
 
 /** `Incomplete → Complete`; of an event whose learner was erased nothing is left to tell. */

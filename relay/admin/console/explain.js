@@ -4,7 +4,7 @@ import { get, v1 } from "./api.js";
 import { badge, el, facts, href, long, none } from "./dom.js";
 import { wait } from "./delivery.js";
 import { status } from "./deliveries.js";
-import { seconds } from "./format.js";
+import { fieldName, fieldValue, seconds } from "./format.js";
 import { empty, paged, part, section, table } from "./parts.js";
 import { namesOf, roster } from "./roster.js";
 
@@ -29,36 +29,40 @@ const COLUMNS = [
   },
 ];
 const CHANGES = [
-  { title: "Field", cell: ([name]) => name },
-  { title: "From", cell: ([, change]) => JSON.stringify(change.from) },
-  { title: "To", cell: ([, change]) => JSON.stringify(change.to) },
+  { title: "Field", cell: ([name]) => fieldName(name) },
+  { title: "From", cell: ([name, change]) => fieldValue(name, change.from) },
+  { title: "To", cell: ([name, change]) => fieldValue(name, change.to) },
 ];
 
 /** GET /v1/events/{id}/explain, as sections of the event's view. */
 export function explained(ctx, id) {
   const path = v1("events", id, "explain");
-  let asked = null;
-  function first() {
-    asked ??= get(path, null, ctx.signal).catch((error) => {
-      asked = null; // so that it can be tried again
-      throw error;
-    });
-    return asked;
-  }
-  const names = roster(ctx.signal).then(({ items }) => namesOf(items));
-  names.catch(() => {}); // it is awaited by the list, which tells of it
+  const first = once(() => get(path, null, ctx.signal));
+  const names = once(async () => namesOf((await roster(ctx.signal)).items));
   const why = part(ctx, async () => seen(await first()));
   const who = paged(ctx, {
     columns: COLUMNS,
     caption: "Subscribers and this event",
     read: async (cursor) => {
-      const [page, known] = await Promise.all([cursor ? get(path, { cursor }, ctx.signal) : first(), names]);
+      const [page, known] = await Promise.all([cursor ? get(path, { cursor }, ctx.signal) : first(), names()]);
       const data = page.data.map((one) => ({ ...one, name: known[one.subscriber_id] ?? one.subscriber_id }));
       return { ...page, data };
     },
     nothing: () => empty("Nobody is subscribed."),
   });
   return [section("Subscribers", who), section("How it was seen", why)];
+}
+
+/** What `ask` answers, asked for once; again only after it has failed. */
+function once(ask) {
+  let asked = null;
+  return () => {
+    asked ??= ask().catch((error) => {
+      asked = null;
+      throw error;
+    });
+    return asked;
+  };
 }
 
 function seen(told) {

@@ -7,6 +7,7 @@ const CLOCK = new Intl.DateTimeFormat(undefined, { timeStyle: "medium", hourCycl
 const SHORT = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 const DAY = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric" });
 const WHOLE = new Intl.NumberFormat();
+const MOMENTS = new Set(["Start", "End", "LastActivity"]);
 const STEPS = [
   [86_400, "d"],
   [3600, "h"],
@@ -80,6 +81,19 @@ export function moment(date) {
 /** The same in the space of a read-out: with its day only where days differ. */
 export function brief(date, spanS) {
   return spanS > 86_400 ? `${DAY.format(date)}, ${SHORT.format(date)}` : SHORT.format(date);
+}
+
+/** The name of an upstream's field; where it is too long for its place it breaks between its words. */
+export function fieldName(name) {
+  return name.split(/(?<=[a-z])(?=[A-Z])|(?<=_)/).flatMap((word, at) => (at ? [el("wbr"), word] : [word]));
+}
+
+/** What an upstream says in a field: a moment that it gives in seconds since 1970 as a time too. */
+export function fieldValue(name, value) {
+  if (value === null || value === undefined) return none();
+  const at = MOMENTS.has(name) && typeof value === "number" ? new Date(value * 1000) : null;
+  if (at && !Number.isNaN(at.getTime())) return [when(at.toISOString()), ` (${value})`];
+  return typeof value === "string" && value ? value : JSON.stringify(value);
 }
 
 function isToday(date) {

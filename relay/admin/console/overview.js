@@ -4,7 +4,7 @@ import { all } from "./api.js";
 import { badge, el, fill, heading, href, link, long } from "./dom.js";
 import { eventTable, live, placeOf, recent } from "./events.js";
 import { SPANS, figures, statistics, tiles } from "./figures.js";
-import { count, counted } from "./format.js";
+import { count, counted, when } from "./format.js";
 import { empty, part, section } from "./parts.js";
 import { STATES, nameOf, roster, tally } from "./roster.js";
 import { sourceTable } from "./sources.js";
@@ -85,6 +85,11 @@ function trouble({ items, complete }) {
 function line(state, some) {
   const named = some.slice(0, NAMED).map((one) => [" ", long(nameOf(one), ["subscribers", one.id], "")]);
   const rest = some.length - NAMED;
+  const [next, ...later] = some
+    .map((one) => one.state.resting_until)
+    .filter(Boolean)
+    .sort();
+  const resting = [`${count(later.length + 1)} resting, the next try at `, when(next, { short: true })];
   const others = el("a", { href: href(["subscribers"], { state }) }, `and ${count(rest)} more`);
   return el(
     "p",
@@ -92,5 +97,6 @@ function line(state, some) {
     badge(`${count(some.length)} ${state}`, KINDS[state]),
     named,
     rest > 0 ? others : null,
+    next ? el("span", { class: "hint" }, resting) : null,
   );
 }

@@ -1,11 +1,12 @@
 // Parts of a view that are loaded, fail and are refreshed on their own, and lists that go on page by page.
 
+import { again as later, passing } from "./again.js";
 import { button, el, fill, heading } from "./dom.js";
 import { count } from "./format.js";
 import { settle } from "./morph.js";
 import { named } from "./words.js";
 
-/** What went wrong, and the way out. */
+/** What went wrong, and the way out: whoever gives `again` tries by itself too what may pass. */
 export function problemBox(error, again = null) {
   const fields = (error.errors ?? []).map((one) => {
     const name = named(one.pointer);
@@ -17,6 +18,7 @@ export function problemBox(error, again = null) {
     el("strong", {}, error.title ?? "The console has made a mistake"),
     fields.length ? null : el("p", {}, error.detail ?? String(error)),
     fields.length ? el("ul", {}, fields) : null,
+    again && passing(error) ? el("p", { class: "muted" }, "The page tries again by itself.") : null,
     again ? button("Try again", again, { kind: "small" }) : null,
   );
 }
@@ -51,31 +53,45 @@ function tellOld(node, error = null) {
 }
 
 /**
- * A part that `loader` makes; `refresh` makes it again, and leaves what stands there if that fails. What is shown is
- * changed where it differs; with `anew` it is replaced, for content that goes on by itself.
+ * A part that `loader` makes; `refresh` makes it again, and leaves what stands there if that fails; a failure that may
+ * pass is tried again by itself. What is shown is changed where it differs; with `anew` it is replaced, for content that
+ * goes on by itself.
  */
 export function part(ctx, loader, { anew = false } = {}) {
   const node = el("div", { class: "part", "aria-busy": "true" }, el("p", { class: "muted" }, "Loading…"));
   let loaded = false;
+  let failures = 0;
+  let forget = () => {};
   async function refresh() {
+    forget();
     try {
       const content = await loader();
       if (ctx.signal.aborted) return;
       if (loaded && !anew) settle(node, [...fill(el("div"), content).childNodes]);
-      else fill(node, content);
+      else renew(node, content);
       loaded = true;
+      failures = 0;
       tellOld(node);
     } catch (error) {
       if (ctx.signal.aborted || error.name === "AbortError") return;
       if (!(error.status >= 0)) console.error(error);
-      if (!loaded) fill(node, problemBox(error, refresh));
+      if (!loaded) settle(node, [problemBox(error, refresh)]);
       else tellOld(node, error);
+      forget();
+      if (passing(error)) forget = later(ctx.signal, failures++, refresh);
     }
     node.removeAttribute("aria-busy");
   }
   node.refresh = refresh;
   refresh();
   return node;
+}
+
+/** Replace what a part holds; the focus does not leave it. */
+function renew(node, content) {
+  const held = node.contains(document.activeElement);
+  fill(node, content);
+  if (held) node.querySelector("a, button")?.focus({ preventScroll: true });
 }
 
 /** A table. `columns`: {title, cell, kind}; on a narrow screen each row becomes a card with the titles in it. */
@@ -121,11 +137,17 @@ function row(columns, item) {
  * `loaded(rows)` is told how many rows there are.
  */
 export function paged(ctx, { columns, caption, read, nothing, loaded = () => {} }) {
+  let shown = null;
   async function first() {
-    let page = await read(null);
-    while (!page.data.length && page.next_cursor) page = await read(page.next_cursor); // an empty page is not the end
-    loaded(page.data.length);
-    const shown = table(columns, page.data, caption);
+    const rows = [];
+    const wanted = shown?.rowsShown.length || 1; // a refresh takes nothing away, and an empty page is not the end
+    let page = { next_cursor: null };
+    do {
+      page = await read(page.next_cursor);
+      rows.push(...page.data);
+    } while (rows.length < wanted && page.next_cursor);
+    loaded(rows.length);
+    shown = table(columns, rows, caption);
     const told = el("p", { class: "muted", role: "status" });
     const more = button("Show more", async () => {
       try {
@@ -147,7 +169,7 @@ export function paged(ctx, { columns, caption, read, nothing, loaded = () => {} 
       more.hidden = !page.next_cursor;
     }
     tell();
-    return page.data.length ? [shown, foot] : nothing();
+    return rows.length ? [shown, foot] : nothing();
   }
   return part(ctx, first, { anew: true });
 }

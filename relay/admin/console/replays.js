@@ -9,11 +9,18 @@ import { part, table } from "./parts.js";
 
 const KINDS = { running: "idle", done: "good", cancelled: "warn", failed: "bad" };
 const EVERY_MS = 2000;
+const IN_THE_WAY = {
+  title: "A replay to this subscriber is running",
+  detail: "There is one at a time: wait for its end, or stop it above.",
+};
 
 /** The replays of a subscriber, with the forms that begin one. */
 export function replays(ctx, id) {
+  const trouble = el("div", { tabindex: -1 });
   const list = part(ctx, async () => {
     const page = await get(v1("subscribers", id, "replays"), { limit: 10 }, ctx.signal);
+    const running = page.data.some((one) => one.status === "running");
+    if (!running) trouble.querySelector(":scope > [data-running]")?.remove();
     if (!page.data.length) return el("p", { class: "muted" }, "None yet.");
     return table(
       columns(id, () => list.refresh()),
@@ -24,7 +31,7 @@ export function replays(ctx, id) {
   ctx.every(EVERY_MS, () => list.querySelector("progress") && list.refresh());
   return [
     list,
-    el("details", {}, el("summary", {}, "Replay a range of events"), replayForm(id, list)),
+    el("details", {}, el("summary", {}, "Replay a range of events"), replayForm(id, list, trouble)),
     el("div", { class: "actions" }, reconcile(id)),
   ];
 }
@@ -51,20 +58,22 @@ function columns(id, refresh) {
       title: "",
       cell: (one) =>
         one.status === "running"
-          ? button(
-              "Cancel",
-              async () => {
-                await attempt(
-                  () => call("DELETE", v1("subscribers", id, "replays", one.id)),
-                  "Cancelled: nothing more of it is sent.",
-                );
-                refresh();
-              },
-              { kind: "small", key: `cancel-${one.id}` },
-            )
+          ? button("Stop", () => stop(id, one, refresh), { kind: "small", key: `stop ${one.id}` })
           : "",
     },
   ];
+}
+
+function stop(id, one, refresh) {
+  return confirm({
+    title: "Stop this replay?",
+    text: "Nothing more of it is sent. What was sent stays sent; another replay can send the rest.",
+    action: "Stop",
+    act: async () => {
+      await call("DELETE", v1("subscribers", id, "replays", one.id));
+      refresh();
+    },
+  });
 }
 
 function progress(one) {
@@ -73,7 +82,7 @@ function progress(one) {
   return [el("progress", { max: 100, value: percent, "aria-label": "Progress of the replay" }), ` ${percent} %`];
 }
 
-function replayForm(id, list) {
+function replayForm(id, list, trouble) {
   const since = text(localTime(Date.now() - 3_600_000), { type: "datetime-local", step: 1 });
   const until = text("", { type: "datetime-local", step: 1 });
   const only = choice(
@@ -84,7 +93,6 @@ function replayForm(id, list) {
     "undelivered",
   );
   const types = text("", { placeholder: "all that it asks for", class: "mono" });
-  const trouble = el("div", { tabindex: -1 });
   const form = el(
     "form",
     { class: "form", novalidate: true },
@@ -117,7 +125,9 @@ function replayForm(id, list) {
       );
       list.refresh();
     } catch (error) {
-      showProblem(form, trouble, error);
+      showProblem(form, trouble, error.status === 409 ? IN_THE_WAY : error);
+      trouble.firstElementChild.toggleAttribute("data-running", error.status === 409);
+      list.refresh();
     }
   });
   return form;

@@ -48,12 +48,10 @@ export function standing({ reason, failing_since: from, failures, resting_until:
   if (!reason && !until) return null;
   const times = failures > 1 ? ` (${count(failures)} attempts in a row)` : "";
   const why = reason ? [failure(reason), times, from ? [", since ", when(from)] : null, ". "] : null;
-  const rest = [
-    "It rests until ",
-    when(until, { short: true }),
-    " (",
-    since(until),
-    "), then one attempt tries it out.",
-  ];
-  return el("p", { class: "sentence" }, why, until ? rest : null);
+  return el("p", { class: "sentence" }, why, until ? rest(until) : null);
+}
+
+function rest(until) {
+  if (new Date(until) <= new Date()) return "Its rest is over: one attempt tries it out.";
+  return ["It rests until ", when(until, { short: true }), " (", since(until), "), then one attempt tries it out."];
 }

@@ -1,5 +1,6 @@
 // One subscriber: how it is doing, what it asks for, and everything that can be done about it.
 
+import { soon } from "./again.js";
 import { get, v1 } from "./api.js";
 import { badge, block, button, el, facts, heading, href, link, long, none, whole } from "./dom.js";
 import { deliveryColumns, redeliver } from "./deliveries.js";
@@ -12,34 +13,54 @@ import { actions } from "./subscriber_actions.js";
 import { backlog } from "./subscribers.js";
 import { cut, ending } from "./words.js";
 
+const TRIED_MS = 10_000;
+const AT_ONCE = 20;
+
 export async function subscriberView(ctx, id) {
   const first = await get(v1("subscribers", id), null, ctx.signal);
-  const health = part(ctx, async () => healthOf(await get(v1("subscribers", id, "health"), null, ctx.signal)));
+  let letters = null;
+  const health = part(ctx, async () => {
+    const told = await get(v1("subscribers", id, "health"), null, ctx.signal);
+    const changed = letters !== null && letters !== told.dead_letters;
+    letters = told.dead_letters;
+    if (changed && dead.querySelectorAll("tbody tr").length <= AT_ONCE) dead.refresh(); // the count and the list agree
+    return healthOf(told);
+  });
   let known = first;
+  let ended = null; // the rest that was ended from here, until the relay tells of another, or of none
   const about = part(ctx, async () => {
     const one = known ?? (await get(v1("subscribers", id), null, ctx.signal));
     known = null;
-    return [head(one), actions(one, refresh)];
+    if (one.state.resting_until !== ended) ended = null;
+    return [head(one, ended), actions(one, refresh, tried)];
   });
+  function tried(rest) {
+    ended = rest;
+    setTimeout(() => (ended = null), TRIED_MS);
+    soon(ctx.signal, refresh);
+  }
   const wanted = part(ctx, async () => settings(await get(v1("subscribers", id), null, ctx.signal)));
   const all = button("Redeliver all", () =>
     confirm({
       title: "Redeliver all dead letters?",
       text: "Each is due now, with the id that it had. A subscriber that rests gets them after its next try.",
       action: "Redeliver",
-      act: () => redeliver({ subscriber_id: id, status: "dead" }, dead),
+      act: () => redeliver({ subscriber_id: id, status: "dead" }, redelivering),
     }),
   );
   all.hidden = true;
   const dead = paged(ctx, {
-    columns: deliveryColumns(["subscriber", "next", "status"]),
+    columns: deliveryColumns(["subscriber", "next", "status"], { changed: () => redelivering() }),
     caption: "Dead letters",
-    read: (cursor) => get("/v1/deliveries", { subscriber_id: id, status: "dead", cursor, limit: 20 }, ctx.signal),
+    read: (cursor) => get("/v1/deliveries", { subscriber_id: id, status: "dead", cursor, limit: AT_ONCE }, ctx.signal),
     loaded: (rows) => {
       all.hidden = !rows;
     },
     nothing: () => el("p", { class: "muted" }, "None. A delivery becomes one when its last retry has failed."),
   });
+  function redelivering() {
+    soon(ctx.signal, () => [dead, health].forEach((one) => one.refresh()));
+  }
   function refresh() {
     for (const one of [health, about, wanted]) one.refresh();
   }
@@ -59,10 +80,12 @@ export async function subscriberView(ctx, id) {
   };
 }
 
-function head(one) {
+/** Who it is and how it stands; a rest that has just been ended is not told of as if it went on. */
+function head(one, ended) {
   const name = one.description || "Subscriber";
-  const title = heading(1, cut(name, 120), stateBadge(one));
-  return [title, long(one.url), standing(one.state)];
+  const now = ended ? { ...one, state: { ...one.state, resting_until: null } } : one;
+  const title = heading(1, cut(name, 120), stateBadge(now), ended ? badge("being tried", "idle") : null);
+  return [title, long(one.url), standing(now.state)];
 }
 
 function healthOf(told) {

@@ -17,16 +17,20 @@ const HINT =
   "A subscriber that keeps failing is let rest, longer and longer, and then tried with one attempt at a time. " +
   "Once its receiver is mended, Try now ends the rest: what waits goes out at once.";
 
-/** The buttons of a subscriber's page, and what the least obvious of them does. */
-export function actions(one, refresh) {
+/**
+ * The buttons of a subscriber's page, and what the least obvious of them does. `refresh` shows it anew; `tried` is told
+ * of the rest that has just been ended.
+ */
+export function actions(one, refresh, tried) {
   const path = (action) => v1("subscribers", one.id, action);
+  const going = () => tried(one.state.resting_until);
   return [
     el(
       "div",
       { class: "actions" },
       link(["subscribers", one.id, "edit"], "Edit"),
-      button("Send a test", () => test(path, refresh), { key: "test" }),
-      one.enabled ? tryNow(path, refresh) : enable(path, refresh),
+      button("Send a test", () => test(path, refresh, going), { key: `test ${one.state.resting_until ?? ""}` }),
+      one.enabled ? tryNow(one, path, going) : enable(path, going),
       one.enabled ? disable(path, refresh) : null,
       button("Rotate secret", () => rotation(one, path).then(refresh), { key: `rotate ${olderUntil(one) ?? ""}` }),
       remove(one),
@@ -35,19 +39,19 @@ export function actions(one, refresh) {
   ];
 }
 
-function tryNow(path, refresh) {
-  const kind = { key: "try", describe: "Try now: end its rest and send what waits" };
-  return button("Try now", () => enabling(path, "Its rest is over: what waits is tried now.", refresh), kind);
+function tryNow(one, path, going) {
+  const key = `try ${one.state.resting_until ?? ""}`;
+  const kind = { key, describe: "Try now: end its rest and send what waits" };
+  return button("Try now", () => enabling(path, "Its rest is over: what waits is tried now.", going), kind);
 }
 
-function enable(path, refresh) {
+function enable(path, going) {
   const kind = { key: "turn", kind: "primary" };
-  return button("Enable", () => enabling(path, "Enabled: what waits goes out.", refresh), kind);
+  return button("Enable", () => enabling(path, "Enabled: what waits goes out.", going), kind);
 }
 
-async function enabling(path, done, refresh) {
-  await attempt(() => post(path("enable")), done);
-  refresh();
+async function enabling(path, done, going) {
+  if (await attempt(() => post(path("enable")), done)) going();
 }
 
 function disable(path, refresh) {
@@ -63,10 +67,11 @@ function disable(path, refresh) {
   return button("Disable", () => confirm(ask), { key: "turn" });
 }
 
-function test(path, refresh) {
+function test(path, refresh, going) {
   return attempt(async () => {
     const { attempt: made, resumed } = await post(path("test"));
-    refresh();
+    if (resumed) going();
+    else refresh();
     await open(made.outcome === "delivered" ? "The test was delivered" : "The test failed", (dialog, finish) => [
       facts([
         ["Outcome", ending(made)],

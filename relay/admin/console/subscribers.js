@@ -2,7 +2,7 @@
 
 import { get, v1 } from "./api.js";
 import { button, command, el, fill, heading, href, link, long, none } from "./dom.js";
-import { count, counted, share, since } from "./format.js";
+import { count, counted, share, since, when } from "./format.js";
 import { choice, text } from "./forms.js";
 import { empty, table } from "./parts.js";
 import { STATES, fits, nameOf, roster, stateBadge, tally } from "./roster.js";
@@ -134,7 +134,7 @@ function columns(ctx, turns) {
     },
     {
       title: "State",
-      cell: (one) => [stateBadge(one), one.state.failing_since ? [" since ", since(one.state.failing_since)] : null],
+      cell: (one) => [stateBadge(one), lately(one.state)],
     },
     { title: "Event types", cell: (one) => long(one.event_types.join(", ")) },
     { title: "Backlog", kind: "number", cell: (one) => health(ctx, turns, one, "backlog") },
@@ -142,6 +142,13 @@ function columns(ctx, turns) {
     { title: "Success lately", kind: "number", cell: (one) => health(ctx, turns, one, "share") },
     { title: "Last success", cell: (one) => health(ctx, turns, one, "success") },
   ];
+}
+
+/** Since when it fails, and until when it rests. */
+function lately({ failing_since: from, resting_until: until }) {
+  if (!from && !until) return null;
+  const rest = until ? [from ? ", " : "", "rests until ", when(until, { short: true })] : null;
+  return el("div", { class: "hint" }, from ? ["since ", when(from, { short: true })] : null, rest);
 }
 
 const CELLS = {
