@@ -29,7 +29,7 @@ async def test_a_page_comes_back_with_the_relay(visits: Visits, sandbox: RelayPr
         await expect(page.get_by_role("alert")).to_have_count(0)
 
 
-async def _looked_at(page: Page, looked_at: bool) -> None:
+async def _looked_at(page: Page, *, looked_at: bool) -> None:
     """The tab comes to the front, or goes behind another."""
     await page.evaluate(
         """hidden => {
@@ -119,7 +119,7 @@ async def test_what_is_in_the_way_of_a_replay_goes_with_it(visits: Visits, api: 
     page = await visits.open(str(api.http.make_url("/")), TOKEN, f"#/subscribers/{one['id']}")
     await page.get_by_text("Replay a range of events").click()
     await page.get_by_role("button", name="Replay", exact=True).click()
-    await expect(page.get_by_role("status").filter(has_text="Begun: 1 event")).to_be_visible()
+    await expect(page.get_by_role("status").filter(has_text="Begun")).to_be_visible()
     await page.get_by_role("button", name="Replay", exact=True).click()
     await expect(page.get_by_role("alert")).to_contain_text("A replay to this subscriber is running")
     await page.get_by_role("row").get_by_role("button", name="Stop").click()
