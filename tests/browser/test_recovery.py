@@ -99,8 +99,10 @@ async def test_dead_letters_and_their_count_agree(visits: Visits, api: Api) -> N
     letters = page.get_by_role("table", name="Dead letters").locator("tbody tr")
     counted = page.locator("dl > div").filter(has_text="Dead letters").get_by_role("definition")
     await expect(letters).to_have_count(2)
+    link = await letters.first.get_by_role("link", name="Delivery of").element_handle()
     await letters.first.get_by_role("button", name="Redeliver").click()
     await expect(letters).to_have_count(1)
+    assert await link.evaluate("one => one.isConnected")  # a click on it would not have been lost
     await expect(counted).to_have_text("1")
     await page.get_by_role("button", name="Redeliver all").click()
     await page.get_by_role("dialog").get_by_role("button", name="Redeliver").click()

@@ -65,7 +65,7 @@ function redeliverOne(one, changed) {
   async function act() {
     if (await attempt(() => post(v1("deliveries", one.id, "redeliver")), redelivered)) changed();
   }
-  return button("Redeliver", act, { kind: "small", describe: `Redeliver ${one.event_type}` });
+  return button("Redeliver", act, { kind: "small", key: one.id, describe: `Redeliver ${one.event_type}` });
 }
 
 /** What a redelivery has come to so far: it may have to wait for its subscriber. */

@@ -87,8 +87,10 @@ export function part(ctx, loader, { anew = false } = {}) {
   return node;
 }
 
-/** Replace what a part holds; the focus does not leave it. */
+/** Replace what a part holds, unless that has changed by itself; the focus does not leave it. */
 function renew(node, content) {
+  const wanted = [content].flat(Infinity);
+  if (wanted.length === node.childNodes.length && wanted.every((one, at) => one === node.childNodes[at])) return;
   const held = node.contains(document.activeElement);
   fill(node, content);
   if (held) node.querySelector("a, button")?.focus({ preventScroll: true });
@@ -113,6 +115,10 @@ export function table(columns, rows, caption) {
     body,
   );
   node.add = (items) => body.append(...items.map((item) => row(columns, item)));
+  node.show = (items) => settle(
+    body,
+    items.map((item) => row(columns, item)),
+  );
   node.prepend = (items) => body.prepend(...items.map((item) => row(columns, item)));
   node.rowsShown = body.rows;
   node.trim = (most) => {
@@ -137,39 +143,48 @@ function row(columns, item) {
  * `loaded(rows)` is told how many rows there are.
  */
 export function paged(ctx, { columns, caption, read, nothing, loaded = () => {} }) {
-  let shown = null;
+  const shown = table(columns, [], caption);
+  const told = el("p", { class: "muted", role: "status" });
+  let page = null;
   async function first() {
     const rows = [];
-    const wanted = shown?.rowsShown.length || 1; // a refresh takes nothing away, and an empty page is not the end
-    let page = { next_cursor: null };
+    const wanted = shown.rowsShown.length || 1; // a refresh takes nothing away, and an empty page is not the end
+    let got = { next_cursor: null };
     do {
-      page = await read(page.next_cursor);
-      rows.push(...page.data);
-    } while (rows.length < wanted && page.next_cursor);
+      got = await read(got.next_cursor);
+      rows.push(...got.data);
+    } while (rows.length < wanted && got.next_cursor);
+    page = got;
     loaded(rows.length);
-    shown = table(columns, rows, caption);
-    const told = el("p", { class: "muted", role: "status" });
-    const more = button("Show more", async () => {
-      try {
-        const before = shown.rowsShown.length;
-        do page = await read(page.next_cursor);
-        while (!page.data.length && page.next_cursor);
-        shown.add(page.data);
-        tell();
-        const next = shown.rowsShown[before]?.querySelector("a, button");
-        if (!page.next_cursor) next?.focus();
-      } catch (error) {
-        if (!ctx.signal.aborted) fill(told, `Not loaded: ${error.title}. ${error.detail}`);
-      }
-    });
-    const foot = el("div", { class: "foot" }, told, more);
-    function tell() {
-      const rows = count(shown.rowsShown.length);
-      fill(told, page.next_cursor ? `${rows} shown, there may be more` : `${rows} shown, that is all`);
-      more.hidden = !page.next_cursor;
-    }
+    shown.show(rows);
     tell();
     return rows.length ? [shown, foot] : nothing();
+  }
+  async function further() {
+    const last = page;
+    const before = shown.rowsShown.length;
+    let got = last;
+    do got = await read(got.next_cursor);
+    while (!got.data.length && got.next_cursor);
+    if (page !== last) return; // it was read again meanwhile
+    page = got;
+    shown.add(page.data);
+    tell();
+    const next = shown.rowsShown[before]?.querySelector("a, button");
+    if (!page.next_cursor) next?.focus();
+  }
+  const more = button("Show more", async () => {
+    try {
+      await further();
+    } catch (error) {
+      if (!ctx.signal.aborted) fill(told, `Not loaded: ${error.title}. ${error.detail}`);
+    }
+  });
+  const foot = el("div", { class: "foot" }, told, more);
+  function tell() {
+    const rows = count(shown.rowsShown.length);
+    fill(told, page.next_cursor ? `${rows} shown, there may be more` : `${rows} shown, that is all`);
+    more.hidden = !page.next_cursor;
   }
   return part(ctx, first, { anew: true });
 }
