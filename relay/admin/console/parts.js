@@ -54,8 +54,8 @@ function tellOld(node, error = null) {
 
 /**
  * A part that `loader` makes; `refresh` makes it again, and leaves what stands there if that fails; a failure that may
- * pass is tried again by itself. What is shown is changed where it differs; with `anew` it is replaced, for content that
- * goes on by itself.
+ * pass is tried again by itself. What is shown is changed where it differs; with `anew` it is replaced, for content
+ * that goes on by itself.
  */
 export function part(ctx, loader, { anew = false } = {}) {
   const node = el("div", { class: "part", "aria-busy": "true" }, el("p", { class: "muted" }, "Loading…"));
